@@ -1,0 +1,165 @@
+package configs
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	exitUsage = 2
+	// exitUnavailable is EX_UNAVAILABLE of sysexits.h: the configuration is
+	// right, and something that it names does not answer.
+	exitUnavailable = 69
+)
+
+// exitError ends a command whose findings are already printed.
+type exitError struct {
+	code int
+	text string
+}
+
+func (e *exitError) Error() string { return e.text }
+
+// ExitCode is what the process ends with.
+func (e *exitError) ExitCode() int { return e.code }
+
+// checkResult is what `relay check --json` prints.
+type checkResult struct {
+	OK       bool      `json:"ok"`
+	Problems []Problem `json:"problems"`
+	Warnings []Problem `json:"warnings"`
+	Online   []reach   `json:"online,omitempty"`
+}
+
+// CheckCommand is `relay check`: it says everything that is wrong with a
+// configuration, or what it amounts to, and starts nothing. Its error has an
+// ExitCode: 78 for the configuration, 69 for an upstream out of reach.
+func CheckCommand() *cobra.Command {
+	var path string
+	var print, asJSON, online bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration and print every mistake in it",
+		Long: `Check reads the configuration, the secrets and the certificates that it names,
+and prints every mistake as file:line: key: what is wrong: what to do.
+Exit codes: 0 it is valid, 78 it is not, 69 an upstream is out of reach (--online).`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			if print && asJSON {
+				return &exitError{exitUsage, "--print and --json do not go together: use one of them"}
+			}
+			config, r := load(path, nil)
+			if config != nil {
+				addUnbuilt(config, r)
+			}
+			result := checkResult{Problems: []Problem{}, Warnings: []Problem{}}
+			err := r.err()
+			if err == nil {
+				result.Warnings = append(result.Warnings, r.sortedWarnings()...)
+			}
+			if err != nil {
+				result.Problems = r.problems
+				err = &exitError{exitConfig, fmt.Sprintf("%s is not valid: %s", path, count(len(r.problems)+r.dropped, "problem"))}
+			} else if online {
+				result.Online = reachAll(cmd.Context(), config)
+				if n := outOfReach(result.Online); n > 0 {
+					err = &exitError{exitUnavailable, count(n, "upstream") + " out of reach"}
+				}
+			}
+			result.OK = err == nil
+			if asJSON {
+				return firstError(writeJSON(cmd.OutOrStdout(), &result), err)
+			}
+			// The configuration alone goes to standard output with --print, so
+			// that it can be kept or compared.
+			out := cmd.OutOrStdout()
+			if print {
+				out = cmd.ErrOrStderr()
+			}
+			result.write(cmd.ErrOrStderr(), out)
+			if len(result.Problems) > 0 {
+				return err
+			}
+			fmt.Fprintln(out, "configuration ok: "+summary(config))
+			if print {
+				return firstError(config.Print(cmd.OutOrStdout()), err)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", "relay.yaml", "configuration file")
+	cmd.Flags().BoolVar(&print, "print", false, "print the configuration in effect, defaults included, secrets masked")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	cmd.Flags().BoolVar(&online, "online", false, "also connect to each upstream (TCP, and TLS for https) within 5 s")
+	return cmd
+}
+
+// addUnbuilt makes a problem of what keeps serve from starting, and a warning
+// of what it does not apply.
+func addUnbuilt(c *Config, r *report) {
+	for _, u := range findUnbuilt(c) {
+		if u.refused {
+			r.add(u.path, "%s", u.text)
+		} else {
+			r.warn(u.path, "%s", u.text)
+		}
+	}
+}
+
+// write prints what was found: what is wrong to stderr, what is well to stdout.
+func (c *checkResult) write(stderr, stdout io.Writer) {
+	for _, p := range c.Problems {
+		fmt.Fprintln(stderr, p)
+	}
+	for _, w := range c.Warnings {
+		w.Message = "warning: " + w.Message
+		fmt.Fprintln(stderr, w)
+	}
+	for _, o := range c.Online {
+		if o.OK {
+			fmt.Fprintf(stdout, "upstream %s: %s answers after %.0f ms\n", o.Upstream, o.Address, 1000*o.Seconds)
+		} else {
+			fmt.Fprintf(stderr, "upstream %s: %s is out of reach: %s\n", o.Upstream, o.Address, o.Error)
+		}
+	}
+}
+
+// summary is one line that lets an operator see whether it is the right file.
+func summary(c *Config) string {
+	credentials := 0
+	for i := range c.Upstreams {
+		credentials += len(c.Upstreams[i].Credentials)
+	}
+	admin := c.Admin.Listen
+	if admin == "" {
+		admin = "none"
+	}
+	return fmt.Sprintf("%s, %s, %s, keys in %s, listen %s, admin %s",
+		count(len(c.Upstreams), "upstream"), count(credentials, "credential"), count(len(c.Routes), "route"), c.Keys.Store, c.Listen, admin)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func writeJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// firstError gives the failure to print, else what was found.
+func firstError(output, found error) error {
+	if output != nil {
+		return fmt.Errorf("print the result: %w", output)
+	}
+	return found
+}

@@ -1,0 +1,138 @@
+package configs
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runCheck returns what the command printed and its exit code.
+func runCheck(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	cmd := CheckCommand()
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&errOut)
+	cmd.SilenceErrors = true // as the root command does, to print them itself
+	if err := cmd.Execute(); err != nil {
+		var exit interface{ ExitCode() int }
+		if !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		code = exit.ExitCode()
+	}
+	return out.String(), errOut.String(), code
+}
+
+func TestCheckPrintsEveryProblemAndExits78(t *testing.T) {
+	want, err := os.ReadFile("testdata/bad.everything.want")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := runCheck(t, "--config", "testdata/bad.everything.yaml")
+	if stdout != "" || stderr != string(want) || code != 78 {
+		t.Errorf("exit %d\nstdout: %s\nstderr: %s", code, stdout, stderr)
+	}
+	stdout, _, code = runCheck(t, "--config", "testdata/bad.everything.yaml", "--json")
+	var result struct {
+		OK       *bool
+		Problems []Problem
+		Warnings []Problem
+	}
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil || result.OK == nil || *result.OK || result.Warnings == nil || code != 78 {
+		t.Fatalf("exit %d, %v\n%s", code, err, stdout)
+	}
+	var lines strings.Builder
+	for _, p := range result.Problems {
+		lines.WriteString(p.String() + "\n")
+	}
+	if lines.String() != string(want) {
+		t.Errorf("in JSON:\n%s", stdout)
+	}
+}
+
+func TestCheckSaysWhatAValidFileAmountsTo(t *testing.T) {
+	path := writeFile(t, oneUpstream+"    proxy_url: http://proxy:3128\n    credentials: [{value: x}]\n", 0o644)
+	stdout, stderr, code := runCheck(t, "-c", path)
+	if code != 0 || stdout != "configuration ok: 1 upstream, 1 credential, 0 routes, keys in file, listen 127.0.0.1:8080, admin 127.0.0.1:9090\n" {
+		t.Errorf("exit %d: %s", code, stdout)
+	}
+	if lines := strings.Split(strings.TrimSpace(stderr), "\n"); len(lines) != 2 ||
+		!strings.Contains(lines[0], ":6: upstreams[0].proxy_url: warning: not applied in this version") ||
+		!strings.Contains(lines[1], ":7: upstreams[0].credentials[0].value: warning: a secret stands in a file that others may read (mode 0644)") {
+		t.Errorf("stderr: %s", stderr)
+	}
+	stdout, stderr, code = runCheck(t, "-c", path, "--print")
+	if _, err := Parse("printed", []byte(strings.ReplaceAll(stdout, "'***'", "x")), nil); err != nil || code != 0 || !strings.Contains(stderr, "configuration ok") {
+		t.Errorf("--print: exit %d, %v\n%s%s", code, err, stdout, stderr)
+	}
+}
+
+func TestCheckTakesPrintOrJSON(t *testing.T) {
+	if stdout, _, code := runCheck(t, "-c", "relay.example.yaml", "--print", "--json"); code != 2 || stdout != "" {
+		t.Errorf("exit %d: %s", code, stdout)
+	}
+}
+
+func TestCheckRefusesWhatServeRefuses(t *testing.T) {
+	path := writeFile(t, oneUpstream+"keys:\n  store: redis\n", 0o600)
+	_, stderr, code := runCheck(t, "-c", path)
+	if code != 78 || !strings.HasPrefix(stderr, path+":7: keys.store: keys in Redis are not built in this version") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+func TestCheckOnlineConnectsToEachUpstream(t *testing.T) {
+	quiet := log.New(io.Discard, "", 0)
+	plain := httptest.NewServer(nil)
+	defer plain.Close()
+	secure := httptest.NewUnstartedServer(nil)
+	secure.Config.ErrorLog = quiet
+	secure.StartTLS()
+	defer secure.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusing := closed.Addr().String()
+	closed.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	if err := os.WriteFile(ca, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	good := "upstreams:\n" +
+		"  - {name: plain, dialect: openai, base_url: \"" + plain.URL + "/v1\"}\n" +
+		"  - {name: secure, dialect: openai, base_url: \"" + secure.URL + "/v1\", ca_file: \"" + ca + "\"}\n"
+	stdout, stderr, code := runCheck(t, "--online", "-c", writeFile(t, good, 0o600))
+	if code != 0 || stderr != "" || strings.Count(stdout, " answers after ") != 2 {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+
+	bad := good +
+		"  - {name: untrusted, dialect: openai, base_url: \"" + secure.URL + "\"}\n" +
+		"  - {name: refusing, dialect: openai, base_url: \"http://" + refusing + "\"}\n"
+	path := writeFile(t, bad, 0o600)
+	stdout, stderr, code = runCheck(t, "--online", "-c", path)
+	if code != 69 || strings.Count(stdout, " answers after ") != 2 ||
+		!strings.Contains(stderr, "upstream untrusted: "+strings.TrimPrefix(secure.URL, "https://")+" is out of reach: tls: ") ||
+		!strings.Contains(stderr, "upstream refusing: "+refusing+" is out of reach: ") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	stdout, _, code = runCheck(t, "--online", "--json", "-c", path)
+	var result checkResult
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil || code != 69 || result.OK || len(result.Online) != 4 || result.Online[3].OK || result.Online[3].Error == "" {
+		t.Errorf("exit %d, %v\n%s", code, err, stdout)
+	}
+}

@@ -1,0 +1,177 @@
+package configs
+
+import "time"
+
+// Config is the whole of relay.yaml. The zero value is not usable: Load and
+// Default fill every field, so a reader never asks whether a key was given.
+type Config struct {
+	Listen     string           `yaml:"listen"` // host:port, unix:/path
+	TLS        TLS              `yaml:"tls"`
+	Admin      Admin            `yaml:"admin"`
+	Limits     Limits           `yaml:"limits"`
+	Timeouts   Timeouts         `yaml:"timeouts"`
+	Keys       Keys             `yaml:"keys"`
+	Redis      Redis            `yaml:"redis"`
+	Upstreams  []Upstream       `yaml:"upstreams"`
+	Routes     []Route          `yaml:"routes"`
+	Stream     Stream           `yaml:"stream"`
+	ClickHouse ClickHouse       `yaml:"clickhouse"`
+	RequestLog RequestLog       `yaml:"request_log"`
+	Log        Log              `yaml:"log"`
+	Prices     map[string]Price `yaml:"prices"`
+}
+
+// TLS is the public listener's certificate; both empty means plain HTTP.
+type TLS struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// Enabled reports whether the public listener speaks TLS.
+func (t TLS) Enabled() bool { return t.CertFile != "" }
+
+// Admin is the listener for operators. With an empty Listen, /metrics and
+// /readyz are served by the public listener instead.
+type Admin struct {
+	Listen    string `yaml:"listen"`     // host:port, unix:/path or ""
+	TokenFile string `yaml:"token_file"` // bearer token; needed unless Listen is loopback or unix
+	Token     Secret `yaml:"-"`          // what Load read from TokenFile
+}
+
+// Limits bound what one client, or all of them together, may hold.
+type Limits struct {
+	MaxBody          Size          `yaml:"max_body"`           // a body held to be read (JSON)
+	MaxUpload        Size          `yaml:"max_upload"`         // a body streamed through
+	MaxHeld          Size          `yaml:"max_held"`           // all held bodies together, then 503
+	MaxStream        Size          `yaml:"max_stream"`         // an answer's body
+	MaxHeader        Size          `yaml:"max_header"`         // a request's head
+	MaxConnections   int           `yaml:"max_connections"`    // 0: 45 % of RLIMIT_NOFILE
+	HeaderTimeout    time.Duration `yaml:"header_timeout"`     // first byte of a head to its last
+	BodyIdleTimeout  time.Duration `yaml:"body_idle_timeout"`  // between two reads of a request body
+	KeepaliveTimeout time.Duration `yaml:"keepalive_timeout"`  // an idle client connection
+	WriteIdleTimeout time.Duration `yaml:"write_idle_timeout"` // a client that reads nothing
+}
+
+// Timeouts are the upstream's deadlines; 0 means none.
+type Timeouts struct {
+	Connect    time.Duration `yaml:"connect"`     // DNS, TCP and TLS together
+	Head       time.Duration `yaml:"head"`        // request sent to answer's head
+	FirstEvent time.Duration `yaml:"first_event"` // request sent to first event; comments do not count
+	Idle       time.Duration `yaml:"idle"`        // between two reads; comments count
+	Total      time.Duration `yaml:"total"`       // the whole exchange
+}
+
+// Keys says where the relay's own API keys are.
+type Keys struct {
+	Store              string `yaml:"store"` // file | redis
+	File               string `yaml:"file"`
+	EndStreamsOnRevoke bool   `yaml:"end_streams_on_revoke"`
+}
+
+// Redis is the shared key store (keys.store: redis).
+type Redis struct {
+	Addresses    []string      `yaml:"addresses"`
+	Username     string        `yaml:"username"`
+	Password     Secret        `yaml:"password"`
+	PasswordFile string        `yaml:"password_file"`
+	TLS          bool          `yaml:"tls"`
+	Prefix       string        `yaml:"prefix"`
+	StaleMax     time.Duration `yaml:"stale_max"`
+}
+
+// Dialect says how an upstream is spoken to: how the credential is presented,
+// the shape of errors, where usage stands.
+type Dialect string
+
+// The dialects.
+const (
+	OpenAI    Dialect = "openai"
+	Anthropic Dialect = "anthropic"
+	Gemini    Dialect = "gemini"
+	Azure     Dialect = "azure"
+)
+
+// Upstream is one provider endpoint.
+type Upstream struct {
+	Name           string        `yaml:"name"`     // [A-Za-z0-9._-]{1,64}, unique; a metric label
+	BaseURL        string        `yaml:"base_url"` // http(s)://host[:port][/path]; the path replaces the client's leading /v1 (or /v1beta, /openai)
+	Dialect        Dialect       `yaml:"dialect"`
+	Credentials    []Credential  `yaml:"credentials"`
+	Headers        Headers       `yaml:"headers"`
+	Weight         int           `yaml:"weight"`          // default 1
+	Priority       int           `yaml:"priority"`        // lower first
+	Timeouts       Timeouts      `yaml:"timeouts"`        // a key that is not given is the general one's
+	MaxConnections int           `yaml:"max_connections"` // 0: no limit
+	IdleTimeout    time.Duration `yaml:"idle_timeout"`    // an unused connection; below the provider's own
+	DNSTTL         time.Duration `yaml:"dns_ttl"`
+	CAFile         string        `yaml:"ca_file"` // instead of the system's roots
+	ProxyURL       string        `yaml:"proxy_url"`
+}
+
+// Credential is one account of an upstream. Exactly one of Value, File is given.
+type Credential struct {
+	Value  Secret `yaml:"value"`
+	File   string `yaml:"value_file"` // read at load; trailing line end removed; Value then holds it
+	Weight int    `yaml:"weight"`     // default 1
+}
+
+// Headers are changes to what goes to an upstream.
+type Headers struct {
+	Set    map[string]Secret `yaml:"set"` // values may be secrets
+	Remove []string          `yaml:"remove"`
+}
+
+// Route sends requests for matching models to upstreams; the first match wins.
+type Route struct {
+	Models       []string          `yaml:"models"` // globs: * matches any run of characters
+	Upstreams    []string          `yaml:"upstreams"`
+	RewriteModel map[string]string `yaml:"rewrite_model"` // alias -> upstream's name
+	Retry        Retry             `yaml:"retry"`
+}
+
+// Retry says what may be tried again.
+type Retry struct {
+	Attempts int      `yaml:"attempts"` // in all, the first included; default 1
+	On       []string `yaml:"on"`       // connect, 429, 5xx, or a status
+}
+
+// Stream is how answers are relayed.
+type Stream struct {
+	IncludeUsage     string        `yaml:"include_usage"`     // auto | off
+	KeepaliveComment time.Duration `yaml:"keepalive_comment"` // 0: none
+	HeadHold         time.Duration `yaml:"head_hold"`
+	Carrier          string        `yaml:"carrier"` // reader | writer
+}
+
+// ClickHouse is the request log's store; off while Address and Shards are empty.
+type ClickHouse struct {
+	Address      string     `yaml:"address"`
+	Shards       [][]string `yaml:"shards"`
+	Database     string     `yaml:"database"`
+	Username     string     `yaml:"username"`
+	Password     Secret     `yaml:"password"`
+	PasswordFile string     `yaml:"password_file"`
+	Compression  string     `yaml:"compression"` // none | lz4 | zstd
+	TLS          bool       `yaml:"tls"`
+}
+
+// RequestLog is the request log on disk.
+type RequestLog struct {
+	Dir        string        `yaml:"dir"`
+	MaxBytes   Size          `yaml:"max_bytes"`
+	Retention  time.Duration `yaml:"retention"`
+	Durability string        `yaml:"durability"` // memory | spool | wal
+}
+
+// Log is the process's own log on standard output.
+type Log struct {
+	Level  string `yaml:"level"`  // debug | info | warn | error
+	Access bool   `yaml:"access"` // one line per request
+}
+
+// Price is in US dollars per million tokens.
+type Price struct {
+	Input  float64 `yaml:"input"`
+	Output float64 `yaml:"output"`
+	Cached float64 `yaml:"cached"`
+}

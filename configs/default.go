@@ -1,0 +1,69 @@
+package configs
+
+import "time"
+
+// Default returns what an empty file means. It is complete but not valid,
+// since it has no upstream. The caller owns it.
+func Default() *Config {
+	return &Config{
+		Listen: "127.0.0.1:8080",
+		Admin:  Admin{Listen: "127.0.0.1:9090"},
+		Limits: Limits{
+			MaxBody:          64 * MiB,
+			MaxUpload:        1 * GiB,
+			MaxHeld:          1 * GiB,
+			MaxStream:        1 * GiB,
+			MaxHeader:        16 * KiB,
+			HeaderTimeout:    10 * time.Second,
+			BodyIdleTimeout:  30 * time.Second,
+			KeepaliveTimeout: 90 * time.Second,
+			WriteIdleTimeout: 60 * time.Second,
+		},
+		Timeouts: Timeouts{
+			Connect:    5 * time.Second,
+			Head:       120 * time.Second,
+			FirstEvent: 300 * time.Second,
+			Idle:       120 * time.Second,
+		},
+		Keys: Keys{Store: "file", File: "keys.yaml"},
+		Redis: Redis{
+			Addresses: []string{"127.0.0.1:6379"},
+			Prefix:    "relay:",
+			StaleMax:  24 * time.Hour,
+		},
+		Stream: Stream{
+			IncludeUsage: "auto",
+			HeadHold:     time.Second,
+			Carrier:      "reader",
+		},
+		ClickHouse: ClickHouse{
+			Database:    "relay",
+			Username:    "default",
+			Compression: "lz4",
+		},
+		RequestLog: RequestLog{
+			Dir:        "data/request-log",
+			MaxBytes:   10 * GiB,
+			Retention:  30 * day,
+			Durability: "spool",
+		},
+		Log: Log{Level: "info", Access: true},
+	}
+}
+
+// defaultUpstream is an element of upstreams before its keys are read; general
+// is the timeouts section, which it inherits key by key.
+func defaultUpstream(general Timeouts) Upstream {
+	return Upstream{
+		Weight:      1,
+		Timeouts:    general,
+		IdleTimeout: 60 * time.Second,
+		DNSTTL:      30 * time.Second,
+	}
+}
+
+func defaultCredential() Credential { return Credential{Weight: 1} }
+
+func defaultRoute() Route {
+	return Route{Retry: Retry{Attempts: 1, On: []string{"connect"}}}
+}

@@ -1,0 +1,148 @@
+package configs
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"strings"
+)
+
+// check adds err as a problem at path, unless path has one already: a value
+// that could not be read is still the default, and says nothing.
+func (r *report) check(path string, err error) {
+	if err != nil && !r.failed(path) {
+		r.add(path, "%v", err)
+	}
+}
+
+// must adds a problem at path where ok is false, unless path has one already.
+func (r *report) must(ok bool, path, format string, args ...any) {
+	if !ok && !r.failed(path) {
+		r.add(path, format, args...)
+	}
+}
+
+// oneOf checks a value that is one of a few words. The value is not repeated,
+// as nothing of the file is that may be a secret.
+func (r *report) oneOf(path, value string, allowed ...string) {
+	last := len(allowed) - 1
+	r.must(slices.Contains(allowed, value), path, "unknown value: write %s or %s", strings.Join(allowed[:last], ", "), allowed[last])
+}
+
+// validate checks what the types cannot say, and all of it.
+func validate(c *Config, r *report) {
+	validateListeners(c, r)
+	validateLimits(&c.Limits, r)
+	validateKeys(&c.Keys, r)
+	validateStores(c, r)
+	validateUpstreams(c, r)
+	validateRoutes(c, r)
+	validateRecords(c, r)
+
+	r.oneOf("stream.include_usage", c.Stream.IncludeUsage, "auto", "off")
+	r.oneOf("stream.carrier", c.Stream.Carrier, "reader", "writer")
+	r.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	for _, model := range slices.Sorted(maps.Keys(c.Prices)) {
+		p, at := c.Prices[model], entry("prices", model)
+		r.must(p.Input >= 0 && p.Output >= 0 && p.Cached >= 0, at, "a negative price: write US dollars per million tokens, 0 for free")
+	}
+}
+
+func validateListeners(c *Config, r *report) {
+	r.check("listen", checkListen(c.Listen))
+	r.must((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "tls",
+		"a certificate without its key, or a key without its certificate: give both cert_file and key_file, or neither")
+	if c.Admin.Listen == "" {
+		if c.Admin.TokenFile != "" {
+			r.warn("admin.token_file", "not used while admin.listen is empty: give admin.listen an address, or remove the key")
+		}
+		return
+	}
+	r.check("admin.listen", checkListen(c.Admin.Listen))
+	r.must(c.Admin.Listen != c.Listen || isPortZero(c.Listen), "admin.listen", "the same address as listen: give the admin listener its own, or \"\" for none")
+	r.must(isLocal(c.Admin.Listen) || c.Admin.TokenFile != "", "admin.listen",
+		"reachable from other machines without a token: add admin.token_file, or listen on 127.0.0.1, [::1] or unix:/path")
+}
+
+// isPortZero reports whether the system picks the port, anew for each listener.
+func isPortZero(listen string) bool {
+	_, port, err := net.SplitHostPort(listen)
+	return err == nil && port == "0"
+}
+
+func validateLimits(l *Limits, r *report) {
+	r.must(l.MaxHeader >= KiB && l.MaxHeader <= MiB, "limits.max_header", "out of range: write 1KiB to 1MiB")
+	r.must(l.MaxBody >= KiB && l.MaxBody <= GiB, "limits.max_body", "out of range: write 1KiB to 1GiB; max_upload is for what need not be held")
+	r.must(l.MaxUpload >= KiB, "limits.max_upload", "too small: write at least 1KiB")
+	r.must(l.MaxStream >= KiB, "limits.max_stream", "too small: write at least 1KiB")
+	r.must(l.MaxHeld >= l.MaxBody || r.failed("limits.max_body"), "limits.max_held", "smaller than limits.max_body (%v): no such body could be held; write at least that", l.MaxBody)
+	r.must(l.MaxConnections >= 0, "limits.max_connections", "negative: write 0 for 45 %% of the file descriptors, or a number")
+	const none = "0 would let one client hold a connection for ever: write a duration, such as 30s"
+	r.must(l.HeaderTimeout > 0, "limits.header_timeout", none)
+	r.must(l.BodyIdleTimeout > 0, "limits.body_idle_timeout", none)
+	r.must(l.KeepaliveTimeout > 0, "limits.keepalive_timeout", none)
+	r.must(l.WriteIdleTimeout > 0, "limits.write_idle_timeout", none)
+}
+
+func validateKeys(k *Keys, r *report) {
+	r.oneOf("keys.store", k.Store, "file", "redis")
+	r.must(k.Store != "file" || k.File != "", "keys.file", "no file: name the file that holds the keys, such as keys.yaml")
+}
+
+func validateStores(c *Config, r *report) {
+	r.must(len(c.Redis.Addresses) > 0, "redis.addresses", "no address: write [host:port], such as [127.0.0.1:6379]")
+	for i, address := range c.Redis.Addresses {
+		r.check(item("redis.addresses", i), checkHostPort(address, false))
+	}
+	r.notMasked("redis.password", c.Redis.Password)
+
+	ch := &c.ClickHouse
+	r.must(ch.Address == "" || len(ch.Shards) == 0, "clickhouse.address", "both address and shards: remove one of them; address is one server, shards are lists of replicas")
+	if ch.Address != "" {
+		checkClickHouse("clickhouse.address", ch.Address, r)
+	}
+	for i, replicas := range ch.Shards {
+		at := item("clickhouse.shards", i)
+		r.must(len(replicas) > 0, at, "a shard without an address: write [host:port] for each replica")
+		for j, address := range replicas {
+			checkClickHouse(item(at, j), address, r)
+		}
+	}
+	r.must(ch.Database != "", "clickhouse.database", "no database: write its name, such as relay")
+	r.must(ch.Username != "", "clickhouse.username", "no user: write its name, such as default")
+	r.oneOf("clickhouse.compression", ch.Compression, "none", "lz4", "zstd")
+	r.notMasked("clickhouse.password", ch.Password)
+}
+
+func checkClickHouse(path, address string, r *report) {
+	r.check(path, checkHostPort(address, false))
+	if _, port, err := net.SplitHostPort(address); err == nil && (port == "8123" || port == "8443") {
+		r.warn(path, "port %s is ClickHouse's HTTP port; the native port is usually 9000 (9440 with TLS)", port)
+	}
+}
+
+// notMasked reports the output of --print, fed back as a configuration.
+func (r *report) notMasked(path string, s Secret) {
+	r.must(s.Reveal() != masked, path, "the secret is %s, as `relay check --print` masks it: put the secret back", masked)
+}
+
+func validateRecords(c *Config, r *report) {
+	l := &c.RequestLog
+	r.must(l.Dir != "", "request_log.dir", "no folder: name one, such as data/request-log")
+	r.must(l.MaxBytes >= MiB, "request_log.max_bytes", "too small: write at least 1MiB")
+	r.oneOf("request_log.durability", l.Durability, "memory", "spool", "wal")
+}
+
+// validateSources reports secrets that are given in two ways. It comes before
+// the files are read, since then they are in one place.
+func validateSources(c *Config, r *report) {
+	const both = "both a value and a file: remove one of them"
+	r.must(c.Redis.Password.IsZero() || c.Redis.PasswordFile == "", "redis.password_file", both)
+	r.must(c.ClickHouse.Password.IsZero() || c.ClickHouse.PasswordFile == "", "clickhouse.password_file", both)
+	for i := range c.Upstreams {
+		for j, credential := range c.Upstreams[i].Credentials {
+			at := item(field(item("upstreams", i), "credentials"), j)
+			r.must(credential.Value.IsZero() || credential.File == "", field(at, "value_file"), both)
+		}
+	}
+}
