@@ -1,0 +1,110 @@
+package telemetry
+
+import (
+	"time"
+	"unicode/utf8"
+
+	"github.com/rs/zerolog"
+)
+
+// The most of what a client chose that an access line holds, in bytes.
+const (
+	maxLogMethod = 32
+	maxLogPath   = 512
+	maxLogText   = 128 // model, tenant, request id
+)
+
+// logAccess writes the line of a finished exchange, with the time of its end.
+func (t *Telemetry) logAccess(r *Request, us *upstreamSeries, endpoint int) {
+	l := t.log
+	if !l.enabled(zerolog.InfoLevel) {
+		return
+	}
+	var scratch [64]byte
+	e := stamp(l.z.WithLevel(zerolog.InfoLevel), time.Unix(0, r.Start+r.Duration))
+	e.Bytes("request_id", cut(r.RequestID, maxLogText))
+	e.Bytes("id", AppendID(scratch[:0], r.ID))
+	if len(r.Tenant) > 0 {
+		e.Bytes("tenant", cut(r.Tenant, maxLogText))
+	}
+	if r.KeyID != "" {
+		e.Str("key_id", r.KeyID)
+	}
+	e.Bytes("method", cut(r.Method, maxLogMethod))
+	e.Bytes("path", cut(r.Path, maxLogPath))
+	e.Str("endpoint", t.endpoints[endpoint])
+	if us != t.none {
+		e.Str("upstream", us.name)
+	}
+	if len(r.Model) > 0 {
+		e.Bytes("model", cut(r.Model, maxLogText))
+	}
+	e.Int("status", r.Status)
+	if r.UpstreamStatus != 0 && r.UpstreamStatus != r.Status {
+		e.Int("upstream_status", r.UpstreamStatus)
+	}
+	e.Str("end", endReasons[min(r.End, Internal)])
+	if r.Error != "" {
+		e.Str("error", r.Error)
+	}
+	if r.Stream {
+		e.Bool("stream", true)
+	}
+	if r.TTFT > 0 {
+		e.Float64("ttft_ms", milliseconds(r.TTFT))
+	}
+	e.Float64("duration_ms", milliseconds(r.Duration))
+	logUsage(e, r)
+	if r.Events > 0 {
+		e.Int64("events", r.Events)
+	}
+	e.Int64("bytes_in", r.BytesIn)
+	e.Int64("bytes_out", r.BytesOut)
+	if r.Client.IsValid() {
+		e.Bytes("client", r.Client.AppendTo(scratch[:0]))
+	}
+	e.Int("attempts", r.Attempts)
+	e.Msg("request")
+}
+
+// logUsage adds what is known of the tokens, and nothing where nothing is.
+func logUsage(e *zerolog.Event, r *Request) {
+	if r.UsageSource == UsageUnknown {
+		return
+	}
+	u := &r.Usage
+	if u.Input >= 0 {
+		e.Int64("tokens_in", u.Input)
+	}
+	if u.Output >= 0 {
+		e.Int64("tokens_out", u.Output)
+	}
+	if u.Cached >= 0 {
+		e.Int64("tokens_cached", u.Cached)
+	}
+	if u.CacheWrite >= 0 {
+		e.Int64("tokens_cache_write", u.CacheWrite)
+	}
+	if u.Reasoning >= 0 {
+		e.Int64("tokens_reasoning", u.Reasoning)
+	}
+	if r.UsageSource == UsagePartial {
+		e.Bool("tokens_partial", true)
+	}
+}
+
+// milliseconds rounds ns to microseconds and returns milliseconds.
+func milliseconds(ns int64) float64 { return float64(ns/1000) / 1000 }
+
+// cut returns at most max bytes of s, and no half of a rune at the end.
+func cut(s []byte, max int) []byte {
+	if len(s) <= max {
+		return s
+	}
+	for n := max; n > max-utf8.UTFMax; n-- {
+		if utf8.RuneStart(s[n]) {
+			return s[:n]
+		}
+	}
+	return s[:max]
+}

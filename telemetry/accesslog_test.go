@@ -1,0 +1,93 @@
+package telemetry
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// accessLines returns the access lines of the exchanges.
+func accessLines(t *testing.T, level string, requests ...*Request) string {
+	t.Helper()
+	var s sink
+	l := NewLog(&s, level)
+	o := options()
+	o.Log, o.Access = l, true
+	tel := New(o)
+	for _, r := range requests {
+		tel.Observe(r)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return s.all()
+}
+
+func TestAccessLine(t *testing.T) {
+	const head = `{"level":"info","time":"2026-11-23T18:30:03.450Z","request_id":"req-1","id":"019ab2c3-d4e5-7001-80ff-010203040506",`
+	for _, c := range []struct {
+		name   string
+		change func(*Request)
+		want   string
+	}{
+		{
+			"a good stream", nil,
+			head + `"tenant":"acme","key_id":"k7","method":"POST","path":"/v1/chat/completions","endpoint":"chat_completions",` +
+				`"upstream":"alpha","model":"m1","status":200,"end":"completed","stream":true,"ttft_ms":100,"duration_ms":3200,` +
+				`"tokens_in":12,"tokens_out":30,"tokens_cached":4,"events":4,"bytes_in":120,"bytes_out":4096,` +
+				`"client":"192.0.2.7","attempts":1,"message":"request"}`,
+		},
+		{
+			"a cut one",
+			func(r *Request) {
+				r.End, r.UsageSource, r.TTFT, r.Error = UpstreamCut, UsagePartial, 1234567, "upstream_cut"
+				r.Usage.Cached, r.Usage.Reasoning, r.Usage.CacheWrite = -1, 2, 0
+			},
+			head + `"tenant":"acme","key_id":"k7","method":"POST","path":"/v1/chat/completions","endpoint":"chat_completions",` +
+				`"upstream":"alpha","model":"m1","status":200,"end":"upstream_cut","error":"upstream_cut","stream":true,"ttft_ms":1.234,"duration_ms":3200,` +
+				`"tokens_in":12,"tokens_out":30,"tokens_cache_write":0,"tokens_reasoning":2,"tokens_partial":true,"events":4,` +
+				`"bytes_in":120,"bytes_out":4096,"client":"192.0.2.7","attempts":1,"message":"request"}`,
+		},
+		{
+			"a refused one, from a hostile client",
+			func(r *Request) {
+				id, begin, d := r.ID, r.Start, r.Duration
+				*r = Request{
+					ID: id, RequestID: []byte("req-1"), Start: begin, Duration: d, Endpoint: 7, Upstream: -1,
+					Method: []byte("G\"ET\n"), Path: []byte("/\x00\xff\u2028"), Model: []byte(strings.Repeat("é", 100)),
+					Status: 502, UpstreamStatus: 401, End: 250, Error: "upstream_auth", Client: netip.MustParseAddr("2001:db8::1"),
+				}
+			},
+			head + `"method":"G\"ET\n","path":"/\u0000\ufffd` + "\u2028" + `","endpoint":"other","model":"` + strings.Repeat("é", 64) +
+				`","status":502,"upstream_status":401,"end":"internal","error":"upstream_auth","duration_ms":3200,` +
+				`"bytes_in":0,"bytes_out":0,"client":"2001:db8::1","attempts":0,"message":"request"}`,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := accessLines(t, "info", streamed(c.change)); got != c.want+"\n" {
+				t.Errorf("got\n%swant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestNoAccessLinesAboveInfo(t *testing.T) {
+	if got := accessLines(t, "warn", streamed(nil)); got != "" {
+		t.Error(got)
+	}
+}
+
+func TestCutLeavesNoHalfRune(t *testing.T) {
+	for _, c := range []struct {
+		s    string
+		max  int
+		want string
+	}{
+		{"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aé", 2, "a"}, {"éé", 3, "é"}, {"a😀", 4, "a"}, {"😀", 3, ""},
+		{"\x80\x80\x80\x80\x80\x80", 5, "\x80\x80\x80\x80\x80"},
+	} {
+		if got := string(cut([]byte(c.s), c.max)); got != c.want {
+			t.Errorf("cut(%q, %d) = %q, want %q", c.s, c.max, got, c.want)
+		}
+	}
+}
