@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"streamrelay/bench/load"
+)
+
+// TestMain lets the test binary be started again as provider, load generator
+// and goproxy, as the command itself is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		if role, ok := roles[os.Args[1]]; ok {
+			exit(role(os.Args[2:]))
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func quick(t *testing.T) *settings {
+	t.Helper()
+	s, err := parse([]string{"-streams", "20", "-held", "20", "-cancels", "5", "-window", "200ms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &s
+}
+
+// TestEveryScenarioPassesThroughEveryPeer runs the real thing, small.
+func TestEveryScenarioPassesThroughEveryPeer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes for half a minute")
+	}
+	s := quick(t)
+	for _, name := range []string{"nginx", "goproxy"} {
+		if name == "nginx" {
+			path, err := exec.LookPath("nginx")
+			if err != nil {
+				if path = "/usr/sbin/nginx"; exec.Command(path, "-v").Run() != nil {
+					t.Log("nginx is not installed (apt-get install nginx): left out")
+					continue
+				}
+			}
+			s.nginx = path
+		}
+		for _, tls := range []bool{false, true} {
+			for _, sc := range scenarios {
+				if tls && sc.name != "paced" && sc.name != "cancel" {
+					continue
+				}
+				t.Run(name+" "+sc.name+" "+tlsWord(tls), func(t *testing.T) {
+					res, err := turn(context.Background(), s, t.TempDir(), sc, name, tls)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(res.Errors) != 0 || res.Requests+res.Events == 0 || res.Never != 0 {
+						t.Errorf("%+v", res)
+					}
+					if sc.name != "hold" && sc.name != "cancel" && res.PeerCPU <= 0 {
+						t.Errorf("no CPU measured: %+v", res)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestParseRefusesWhatItDoesNotKnow(t *testing.T) {
+	for args, want := range map[string]string{
+		"-peers nginx,envoy":    `-peers: there is no "envoy"`,
+		"-scenarios paced,fast": `-scenarios: there is no "fast"`,
+		"-tls maybe":            `-tls "maybe": want no, yes or both`,
+		"-reps 0":               "no arguments, 1 to 100 turns, windows of 100ms to 10m",
+		"-window 1ms":           "no arguments, 1 to 100 turns, windows of 100ms to 10m",
+		"paced":                 "no arguments, 1 to 100 turns, windows of 100ms to 10m",
+	} {
+		if _, err := parse(strings.Fields(args)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", args, err, want)
+		}
+	}
+}
+
+func TestReportShowsMediansAndRatios(t *testing.T) {
+	s := quick(t)
+	s.peers = []string{"nginx", "relay"}
+	var all []outcome
+	for i, cpu := range []int64{30_000, 10_000, 20_000} {
+		all = append(all,
+			outcome{Scenario: "paced", Peer: "nginx", Turn: i, Result: load.Result{Events: 1, Seconds: 1, All: 10, PeerCPU: cpu}},
+			outcome{Scenario: "paced", Peer: "relay", Turn: i, Result: load.Result{Events: 1, Seconds: 1, All: 9, PeerCPU: cpu / 2, Errors: map[string]int64{"cut": 1}}})
+	}
+	var b bytes.Buffer
+	report(&b, s, all)
+	got := strings.Join(strings.Fields(b.String()), " ")
+	want := "paced: streams with an event each 50 ms peer µs/event events/s delay p50 µs p99 µs provider µs/event load µs/event errors of " +
+		"nginx 20.0 1.00 0 0 0 0 0 30 relay 10.0 (0.50) 1.00 0 0 0 0 3 30"
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestChildThatEndsAtOnceSaysWhy(t *testing.T) {
+	e := &env{settings: quick(t), dir: t.TempDir()}
+	defer e.stop()
+	c, err := e.start("/bin/sh", "-c", "echo no such thing; exit 3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	addr, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ready(ctx, addr); err == nil || !strings.Contains(err.Error(), "exit status 3): no such thing") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// peers start what stands between load generator and provider.
+var peers = map[string]func(context.Context, *env) (peer, error){
+	"direct":       startDirect,
+	"nginx":        startNginx,
+	"relay":        func(ctx context.Context, e *env) (peer, error) { return startRelay(ctx, e, "reader") },
+	"relay-writer": func(ctx context.Context, e *env) (peer, error) { return startRelay(ctx, e, "writer") },
+	"goproxy":      startGoproxy,
+}
+
+// startDirect is no peer at all: what the others' delays are compared with.
+func startDirect(_ context.Context, e *env) (peer, error) {
+	if e.tls {
+		return peer{}, fmt.Errorf("the load generator speaks plain HTTP only; leave direct out with TLS")
+	}
+	return peer{addr: e.upstream}, nil
+}
+
+// nginxConf is an nginx that does what a relay must: check the client's key,
+// swap in the provider's, forward each event as it comes, keep connections to
+// the provider, write no log.
+const nginxConf = `USERdaemon off;
+worker_processes auto;
+worker_rlimit_nofile 20000;
+pid DIR/nginx.pid;
+error_log DIR/nginx.error.log warn;
+events { worker_connections 8192; }
+http {
+	access_log off;
+	keepalive_requests 1000000000;
+	keepalive_timeout 300s;
+	client_body_temp_path DIR/nginx-body;
+	proxy_temp_path DIR/nginx-proxy;
+	fastcgi_temp_path DIR/nginx-fastcgi;
+	uwsgi_temp_path DIR/nginx-uwsgi;
+	scgi_temp_path DIR/nginx-scgi;
+	map $http_authorization $credential {
+		default "";
+		"Bearer CLIENTKEY" "Bearer PROVIDERKEY";
+	}
+	upstream provider {
+		server UPSTREAM;
+		keepalive 1024;
+		keepalive_requests 1000000000;
+		keepalive_timeout 300s;
+	}
+	server {
+		listen ADDR backlog=4096;
+		location / {
+			if ($credential = "") { return 401; }
+			proxy_pass SCHEME://provider;
+			proxy_http_version 1.1;
+			proxy_buffering off;
+			proxy_read_timeout 600s;
+			proxy_set_header Connection "";
+			proxy_set_header Authorization $credential;
+			proxy_ssl_verify off;
+			proxy_ssl_session_reuse on;
+		}
+	}
+}
+`
+
+func startNginx(ctx context.Context, e *env) (p peer, err error) {
+	if p.addr, err = freeAddr(); err != nil {
+		return p, err
+	}
+	scheme, user := "http", ""
+	if e.tls {
+		scheme = "https"
+	}
+	if os.Geteuid() == 0 {
+		user = "user root;\n" // the folder is ours alone
+	}
+	conf := strings.NewReplacer("USER", user, "DIR", e.dir, "CLIENTKEY", clientKey, "PROVIDERKEY", providerKey,
+		"UPSTREAM", e.upstream, "ADDR", p.addr, "SCHEME", scheme).Replace(nginxConf)
+	file := filepath.Join(e.dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		return p, fmt.Errorf("write nginx's configuration: %w", err)
+	}
+	c, err := e.start(e.settings.nginx, "-c", file, "-e", filepath.Join(e.dir, "nginx.error.log"))
+	if err != nil {
+		return p, err
+	}
+	p.pid = c.pid()
+	return p, c.ready(ctx, p.addr)
+}
+
+// relayConf is a relay with everything on that is on by default.
+const relayConf = `listen: ADDR
+admin: {listen: ""}
+keys: {store: file, file: DIR/keys.yaml}
+upstreams:
+  - name: simulated
+    base_url: SCHEME://UPSTREAM/v1
+    dialect: openai
+    credentials: [{value: PROVIDERKEY}]
+CA
+stream: {carrier: CARRIER}
+log: {access: ACCESS}
+`
+
+func startRelay(ctx context.Context, e *env, carrier string) (p peer, err error) {
+	p.asksUsage = true
+	if p.addr, err = freeAddr(); err != nil {
+		return p, err
+	}
+	binary, err := filepath.Abs(e.settings.relay)
+	if err != nil {
+		return p, fmt.Errorf("find the relay: %w", err)
+	}
+	scheme, ca := "http", ""
+	if e.tls {
+		scheme, ca = "https", "    ca_file: "+e.ca
+	}
+	conf := strings.NewReplacer("ADDR", p.addr, "DIR", e.dir, "SCHEME", scheme, "UPSTREAM", e.upstream,
+		"PROVIDERKEY", providerKey, "CARRIER", carrier, "ACCESS", strconv.FormatBool(e.settings.accessLog), "CA\n", ca+"\n").Replace(relayConf)
+	file := filepath.Join(e.dir, "relay.yaml")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		return p, fmt.Errorf("write the relay's configuration: %w", err)
+	}
+	if err := importKey(e, binary, file); err != nil {
+		return p, err
+	}
+	c, err := e.start(binary, "serve", "--config", file)
+	if err != nil {
+		return p, err
+	}
+	p.pid = c.pid()
+	return p, c.ready(ctx, p.addr)
+}

@@ -1,0 +1,122 @@
+package simulate
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options say how a Provider answers. The zero value answers at once with 64
+// events.
+type Options struct {
+	Profile Profile     // for requests without X-Simulate; zero Events, Size and Prompt mean 64, 220 and 7
+	Key     string      // the only credential taken; "": any, but there must be one
+	TLS     *tls.Config // nil: plain HTTP
+}
+
+// Provider is a simulated provider. Start may be called once; all other methods
+// may be called at any time from any goroutine.
+type Provider struct {
+	options Options
+	stats   counters
+	closing atomic.Bool
+
+	mu       sync.Mutex // protects listener and conns
+	listener *net.TCPListener
+	conns    map[*conn]struct{}
+	wg       sync.WaitGroup
+}
+
+// New returns a provider that does not listen yet.
+func New(options Options) (*Provider, error) {
+	options.Profile = options.Profile.withDefaults()
+	p := &options.Profile
+	if p.Events < 0 || p.Events > maxEvents || p.Size < 0 || p.Size > maxSize {
+		return nil, fmt.Errorf("events %d, size %d: want 0 to %d, 0 to %d", p.Events, p.Size, maxEvents, maxSize)
+	}
+	if p.Error != 0 && (p.Error < 400 || p.Error > 599) {
+		return nil, fmt.Errorf("error %d: want a status from 400 to 599", p.Error)
+	}
+	return &Provider{
+		options: options,
+		stats:   counters{routes: newRouteCounters(), cancels: map[string]int64{}, credentials: map[string]*credential{}},
+		conns:   map[*conn]struct{}{},
+	}, nil
+}
+
+// Start listens on a TCP address (port 0 picks a free one), serves in the
+// background and returns the address it got.
+func (p *Provider) Start(listen string) (addr string, err error) {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return "", fmt.Errorf("listen on %q: %w", listen, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil || p.closing.Load() {
+		l.Close()
+		return "", errors.New("simulated provider was started before")
+	}
+	p.listener = l.(*net.TCPListener)
+	p.wg.Add(1)
+	go p.accept(p.listener)
+	return l.Addr().String(), nil
+}
+
+// Close stops listening, breaks every connection and returns when all
+// goroutines have ended.
+func (p *Provider) Close() error {
+	p.closing.Store(true)
+	p.mu.Lock()
+	if p.listener != nil {
+		p.listener.Close()
+	}
+	for c := range p.conns {
+		c.raw.Close()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+	return nil
+}
+
+func (p *Provider) accept(l *net.TCPListener) {
+	defer p.wg.Done()
+	for {
+		raw, err := l.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of file descriptors, most likely: some will come back.
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
+		c := newConn(p, raw)
+		p.mu.Lock()
+		if p.closing.Load() {
+			p.mu.Unlock()
+			raw.Close()
+			return
+		}
+		p.conns[c] = struct{}{}
+		p.wg.Add(1)
+		p.mu.Unlock()
+		p.stats.connections.Add(1)
+		p.stats.connected.Add(1)
+		go p.serve(c)
+	}
+}
+
+func (p *Provider) serve(c *conn) {
+	defer p.wg.Done()
+	c.serve()
+	c.nc.Close()
+	p.mu.Lock()
+	delete(p.conns, c)
+	p.mu.Unlock()
+	p.stats.connected.Add(-1)
+}
