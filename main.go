@@ -1,0 +1,98 @@
+// Command relay is a streaming edge proxy for LLM APIs. Each command lives in
+// the package that owns its subject; this is the table of contents.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"streamrelay/auth"
+	"streamrelay/bench/simulate"
+	"streamrelay/configs"
+	"streamrelay/proxy"
+)
+
+// Set by the linker, see the Makefile.
+var (
+	version  = "dev"
+	revision = "unknown"
+)
+
+func main() {
+	if err := command().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "relay:", err)
+		os.Exit(exitCode(err))
+	}
+}
+
+func command() *cobra.Command {
+	build := proxy.Build{Version: version, Revision: revision}
+	root := &cobra.Command{
+		Use:           "relay",
+		Short:         "A streaming edge proxy for LLM APIs",
+		Version:       version,
+		SilenceErrors: true,
+	}
+	root.AddCommand(
+		proxy.ServeCommand(build),
+		proxy.DemoCommand(build, simulated),
+		configs.CheckCommand(),
+		auth.KeysCommand(),
+		simulate.Command(),
+		proxy.HealthcheckCommand(),
+		versionCommand(build),
+	)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	return root
+}
+
+func versionCommand(b proxy.Build) *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{
+					"version": b.Version, "revision": b.Revision, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
+				})
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "relay %s (%s, %s, %s/%s)\n", b.Version, b.Revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// simulated starts the demo's provider.
+func simulated() (string, func() error, error) {
+	p, err := simulate.New(simulate.Options{Profile: simulate.Profile{TTFT: 150 * time.Millisecond, Gap: 20 * time.Millisecond, Events: 48}})
+	if err != nil {
+		return "", nil, err
+	}
+	addr, err := p.Start("127.0.0.1:0")
+	return addr, p.Close, err
+}
+
+// usage is a mistake in how the command was called.
+type usage struct{ error }
+
+func (usage) ExitCode() int { return 2 }
+
+// exitCode is 0, 1 runtime, 2 usage, 69 a dependency out of reach, 78
+// configuration.
+func exitCode(err error) int {
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return 1
+}

@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"streamrelay/configs"
+	"streamrelay/telemetry"
+)
+
+// admin is the listener for operators. It runs on net/http: nothing here is
+// hot, and a fault here stays off the public listener.
+type admin struct {
+	ln    net.Listener
+	http  *http.Server
+	token *[sha256.Size]byte // nil: loopback or unix, no token asked for
+}
+
+func newAdmin(cfg configs.Admin, s *Server) (*admin, error) {
+	a := &admin{}
+	if cfg.TokenFile != "" {
+		b, err := os.ReadFile(cfg.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read admin.token_file: %w", err)
+		}
+		token := strings.TrimSpace(string(b))
+		if token == "" {
+			return nil, fmt.Errorf("admin.token_file %q is empty", cfg.TokenFile)
+		}
+		sum := sha256.Sum256([]byte(token))
+		a.token = &sum
+	}
+	ln, err := listen(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("open admin.listen: %w", err)
+	}
+	a.ln = ln
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) { writeText(w, 200, "ok\n") })
+	mux.HandleFunc("GET "+pathReady, func(w http.ResponseWriter, _ *http.Request) {
+		status, text := s.readyState()
+		writeText(w, status, text)
+	})
+	mux.HandleFunc("GET "+pathMetrics, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", telemetry.ContentType)
+		s.tel.WriteMetrics(w)
+	})
+	a.http = &http.Server{
+		Handler:           a.guard(mux),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       90 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
+	return a, nil
+}
+
+// guard asks for the bearer token where there is one; liveness needs none.
+func (a *admin) guard(next http.Handler) http.Handler {
+	if a.token == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+		if r.URL.Path != pathHealth && (!strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			writeText(w, http.StatusUnauthorized, "the admin listener wants the bearer token of admin.token_file\n")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serve answers until close.
+func (a *admin) serve() error {
+	if err := a.http.Serve(a.ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve admin listener: %w", err)
+	}
+	return nil
+}
+
+func (a *admin) close() {
+	_ = a.http.Close()
+	_ = a.ln.Close()
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}

@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"bytes"
+
+	"github.com/valyala/fasthttp"
+
+	"streamrelay/auth"
+	"streamrelay/proxy/h1"
+	"streamrelay/proxy/peek"
+)
+
+// admission is what a request's head alone decides: what it asks for, whose it
+// is, and how its body is to be taken. Its slices are parts of the head.
+type admission struct {
+	head   requestHead
+	target target
+	rec    *auth.Record
+	tenant []byte
+	body   bodyPlan
+}
+
+// bodyPlan says how a request's body is taken.
+type bodyPlan uint8
+
+const (
+	bodyNone   bodyPlan = iota
+	bodyHeld            // JSON: read whole, looked into
+	bodyStream          // form or binary: passed through as it comes
+)
+
+// headerReceived runs when a request's head is complete and nothing of its
+// body has been read. A refusal must be said now, before the client sends a
+// gigabyte or waits for 100 Continue: fasthttp asks ExpectHandler before it
+// touches the body of a request that carries Expect, so a refused one is made
+// to carry it.
+func (s *Server) headerReceived(h *fasthttp.RequestHeader) (conf fasthttp.RequestConfig) {
+	if fixedRoute(h.RequestURI()) {
+		return conf
+	}
+	var a admission
+	err := badHead(h)
+	if err == nil {
+		err = s.admit(h, &a)
+	}
+	if err != nil {
+		h.Set(fasthttp.HeaderExpect, "100-continue")
+		return conf
+	}
+	if a.body != bodyNone {
+		conf.ReadTimeout = s.limits.BodyIdleTimeout
+	}
+	return conf
+}
+
+// expect answers a refused request, and lets the others go on.
+func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
+	if fixedRoute(ctx.Request.Header.RequestURI()) {
+		return fasthttp.StatusContinue
+	}
+	x := &ctx.Conn().(*clientConn).x
+	defer x.recovered()
+	x.begin(ctx)
+	err := badHead(&ctx.Request.Header)
+	if err == nil {
+		err = s.admit(&ctx.Request.Header, &x.adm)
+	}
+	if err == nil {
+		x.active = false // the handler begins it again
+		return fasthttp.StatusContinue
+	}
+	x.refuse(err)
+	return ctx.Response.StatusCode()
+}
+
+// badHead refuses a head that two servers could read differently.
+func badHead(h *fasthttp.RequestHeader) *apiError {
+	if err := h1.CheckRequest(h.RawHeaders(), h.IsHTTP11()); err != nil {
+		return badFraming("The request's head is malformed: " + err.Error() + ".")
+	}
+	return nil
+}
+
+// admit decides on everything but the body. It is called on each request once
+// before and once after fasthttp has begun to read the body, and changes
+// nothing but a.
+func (s *Server) admit(h *fasthttp.RequestHeader, a *admission) *apiError {
+	a.head.scan(h.RawHeaders())
+	switch string(h.Method()) {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+	default:
+		return errMethod
+	}
+	a.target = target{}
+	if err := parseTarget(h.RequestURI(), a.head.anthropicVersion, &a.target); err != nil {
+		return err
+	}
+	if err := a.head.checkConnection(); err != nil {
+		return err
+	}
+	if h1.EqualFold(a.head.upgrade, "websocket") {
+		return errUpgrade
+	}
+	if err := s.authenticate(a); err != nil {
+		return err
+	}
+	return s.planBody(h, a)
+}
+
+// queryKeys are the parameters of a query that a key may stand in; none of
+// them goes upstream.
+var queryKeys = [...]string{"key", "api_key"}
+
+// authenticate finds the key's record and the tenant the request is for.
+func (s *Server) authenticate(a *admission) *apiError {
+	var queryKey []byte
+	if len(a.target.query) > 0 {
+		if !peek.QueryAgrees(a.target.query, queryKeys[:]...) {
+			return errTwoKeys
+		}
+		for _, name := range queryKeys {
+			if v, _, _, ok := peek.QueryValue(a.target.query, name); ok {
+				queryKey = v
+			}
+		}
+	}
+	key, err := a.head.credential(queryKey)
+	if err != nil {
+		return err
+	}
+	rec, status := s.keys.Lookup(key, s.now()/1e9)
+	switch status {
+	case auth.Found:
+	case auth.Unavailable:
+		return errKeysUnavailable
+	default:
+		return errBadKey
+	}
+	if a.head.tenants > 1 {
+		return errTenant
+	}
+	tenant, ok := rec.Tenant(a.head.tenant)
+	if !ok {
+		return errTenant
+	}
+	a.rec, a.tenant = rec, tenant
+	return nil
+}
+
+// planBody decides how the body is taken, and refuses one that says itself
+// that it is too large.
+func (s *Server) planBody(h *fasthttp.RequestHeader, a *admission) *apiError {
+	length := int64(h.ContentLength())
+	if length == 0 || length == -2 {
+		a.body = bodyNone
+		return nil
+	}
+	ep := &endpoints[a.target.endpoint]
+	form := hasPrefixFold(a.head.contentType, "multipart/")
+	if jsonType(a.head.contentType) || ep.json && !form && h.IsPost() {
+		a.body = bodyHeld
+		if length > int64(s.limits.MaxBody) {
+			return errBodyTooBig
+		}
+		if len(a.head.contentEncoding) > 0 && !h1.EqualFold(a.head.contentEncoding, "identity") {
+			return errEncodedBody
+		}
+		return nil
+	}
+	a.body = bodyStream
+	if length > int64(s.limits.MaxUpload) {
+		return errBodyTooBig
+	}
+	return nil
+}
+
+// jsonType reports whether a media type is JSON (RFC 6839 §3.1 included).
+func jsonType(v []byte) bool {
+	v, _, _ = bytes.Cut(v, []byte{';'})
+	v = bytes.TrimSpace(v)
+	return h1.EqualFold(v, "application/json") || len(v) > 5 && h1.EqualFold(v[len(v)-5:], "+json")
+}

@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"streamrelay/proxy/h1"
+)
+
+// answer gives the upstream's answer to the client: the head now, the body by
+// the carrier that fits it.
+func (x *exchange) answer() *apiError {
+	if s := x.head.Status; s == fasthttp.StatusUnauthorized || s == fasthttp.StatusForbidden {
+		return errUpstreamAuth
+	}
+	ctx := x.ctx
+	noBody := x.head.NoBody(ctx.IsHead())
+	x.ans.start(&x.head, noBody, x.adm.target.dialect, endpoints[x.adm.target.endpoint].family,
+		&x.up.Timeouts, &x.srv.stream, int64(x.srv.limits.MaxStream), x.sent, x.srv.now())
+	x.obs.Status = x.head.Status
+	if x.ans.kind == kindEvents && !noBody {
+		x.counted = true
+		x.srv.tel.ActiveStreams.Inc()
+	}
+	x.writeHead()
+	if x.bodyUnread() { // the upstream answered without reading on
+		ctx.Response.Header.SetConnectionClose()
+		x.c.linger = true
+	}
+	x.releaseBody() // nothing is sent twice from here on
+
+	length := x.head.ContentLength
+	switch {
+	case noBody:
+		if ctx.IsHead() && length >= 0 {
+			ctx.Response.Header.SetContentLength(int(length))
+		}
+		x.from = x.to
+		x.finish(x.ans.reason(x.head.Status, nil, false), nil)
+	case !x.head.Chunked && length >= 0:
+		// Whole already: head and body leave in fasthttp's one write.
+		x.body.whole = int64(x.to-x.from) >= length
+		x.body.sized = true
+		ctx.Response.ImmediateHeaderFlush = !x.body.whole
+		x.c.corked = !x.body.whole
+		ctx.Response.SetBodyStream(&x.body, int(length))
+	case !ctx.Request.Header.IsHTTP11():
+		// HTTP/1.0 knows no chunks: the close ends the body (RFC 9112 §7).
+		ctx.Response.Header.SetContentLength(-2)
+		ctx.HijackSetNoResponse(true)
+		ctx.Hijack(x.closeDelimited)
+	case x.srv.stream.Carrier == "writer":
+		x.detach()
+		ctx.Response.ImmediateHeaderFlush = true
+		ctx.Response.SetBodyStreamWriter(x.writeFn)
+	default:
+		x.body.sized = false
+		ctx.Response.ImmediateHeaderFlush = true
+		x.c.corked = true
+		ctx.Response.SetBodyStream(&x.body, -1)
+	}
+	return nil
+}
+
+// writeHead puts the answer's head into fasthttp's.
+func (x *exchange) writeHead() {
+	res := &x.ctx.Response
+	res.SetStatusCode(x.head.Status)
+	h := &res.Header
+	stream := x.ans.kind == kindEvents
+	for f := h1.NewFields(x.head.Block); f.Next(); {
+		switch classifyAnswer(f.Name) {
+		case fieldPass:
+		case fieldContentType:
+			h.SetContentTypeBytes(f.Value)
+			continue
+		case fieldCacheControl:
+			if stream {
+				continue
+			}
+		case fieldUpstreamID:
+			h.AddBytesV("X-Upstream-Request-Id", f.Value)
+			continue
+		default:
+			continue
+		}
+		if len(x.head.Connection) > 0 && h1.HasTokenFold(x.head.Connection, f.Name) {
+			continue
+		}
+		h.AddBytesKV(f.Name, f.Value)
+	}
+	h.SetBytesV("X-Request-Id", x.requestID)
+	if stream {
+		// Or a proxy in front keeps the events until the end.
+		h.Set("Cache-Control", "no-cache, no-transform")
+		h.Set("X-Accel-Buffering", "no")
+	}
+	if s := x.head.Status; (s == 429 || s >= 500) && len(x.head.RetryAfter) == 0 && s == 429 {
+		h.Set("Retry-After", strconv.Itoa(1))
+	}
+}

@@ -1,0 +1,315 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+
+	"streamrelay/pool"
+	"streamrelay/proxy/h1"
+)
+
+// Where an answer's bytes stand in the buffer: room in front for the line that
+// announces a chunk, and behind for its end and the end of the body.
+const (
+	headroom = 16
+	readEnd  = pool.BufferSize - 8
+)
+
+// errBroken makes fasthttp break the transfer instead of ending it.
+var errBroken = io.ErrUnexpectedEOF
+
+// outlet is where a carrier puts an answer's bytes.
+type outlet struct {
+	x       *exchange
+	w       io.Writer // nil: the client's connection itself
+	flush   *bufio.Writer
+	chunked bool // each piece becomes a chunk here; fasthttp adds the last one
+}
+
+// bodyReader is the reader carrier: fasthttp asks it for the body once and it
+// relays all of it, straight from connection to connection, with fasthttp
+// writing the head before and the end after. So no byte passes through a
+// second buffer, and the end can leave in one write with the last event.
+type bodyReader struct {
+	x     *exchange
+	sized bool // the length is known: no chunks
+	whole bool // all of it is in x.in
+}
+
+// Read relays the whole body in chunks; p stays unused. io.EOF says that the
+// body ended properly, anything else breaks the transfer.
+func (b *bodyReader) Read([]byte) (n int, err error) {
+	defer b.x.recoveredBody(&err)
+	if b.x.pump(outlet{x: b.x, chunked: true}) {
+		return 0, io.EOF
+	}
+	return 0, errBroken
+}
+
+// SupportsBodyWriteTo makes fasthttp use WriteTo where the length is known.
+// With chunks it would allocate a writer for it.
+func (b *bodyReader) SupportsBodyWriteTo() bool { return b.sized }
+
+// WriteTo relays the whole body of a known length.
+func (b *bodyReader) WriteTo(w io.Writer) (n int64, err error) {
+	x := b.x
+	defer x.recoveredBody(&err)
+	out := outlet{x: x}
+	if b.whole {
+		out.w = w
+	}
+	if !x.pump(out) {
+		return x.obs.BytesOut, errBroken
+	}
+	return x.obs.BytesOut, nil
+}
+
+// Close ends the exchange; fasthttp calls it once whatever happened.
+func (b *bodyReader) Close() (err error) {
+	defer b.x.recoveredBody(&err)
+	b.x.finishAnswer()
+	return nil
+}
+
+// writeBody is the writer carrier: fasthttp runs it in a goroutine of its own,
+// with a pipe between it and the connection.
+func (x *exchange) writeBody(w *bufio.Writer) {
+	var err error
+	defer x.finishAnswer()
+	defer x.recoveredBody(&err)
+	if !x.pump(outlet{x: x, w: w, flush: w}) {
+		// fasthttp ends the body when this returns, and knows no other way
+		// to be told that it is not whole.
+		x.c.clientGone()
+		_ = x.c.Conn.Close()
+	}
+}
+
+// closeDelimited is the carrier for HTTP/1.0: head and body by hand, the close
+// is the end.
+func (x *exchange) closeDelimited(net.Conn) {
+	var err error
+	defer x.finishAnswer()
+	defer x.recoveredBody(&err)
+	x.c.corked = true
+	if _, err = x.c.Write(x.ctx.Response.Header.Header()); err != nil {
+		return
+	}
+	if x.pump(outlet{x: x}) {
+		return
+	}
+	x.resetOnClose() // a mere close would be a clean end
+}
+
+// resetOnClose makes the close a reset, the only sign of a cut that a
+// close-delimited body knows.
+func (x *exchange) resetOnClose() {
+	if t, ok := x.c.Conn.(interface{ SetLinger(int) error }); ok {
+		_ = t.SetLinger(0)
+	}
+}
+
+// finishAnswer ends the exchange with what its body came to.
+func (x *exchange) finishAnswer() {
+	if !x.active {
+		return
+	}
+	gone := x.c.gone.Load() || !x.ans.ended()
+	x.finish(x.ans.reason(x.obs.Status, x.failure, gone), x.failure)
+}
+
+// recoveredBody keeps a panic of a carrier from fasthttp, which would swallow
+// it without a word, and breaks the transfer.
+func (x *exchange) recoveredBody(err *error) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	x.panicked(v)
+	x.ans.over, x.ans.failed = false, true
+	x.failure = errPanic
+	*err = errBroken
+}
+
+// pump relays the answer's body from the upstream to out until it has ended,
+// and reports whether it ended properly and the client has it.
+func (x *exchange) pump(out outlet) bool {
+	for {
+		if x.to > x.from {
+			held, body, used, e := x.ans.feed(x.in.B[x.from:x.to], x.srv.now())
+			x.from += used
+			if len(held) > 0 && out.copy(held) != nil {
+				return false
+			}
+			if x.ans.over {
+				return x.ended(out, body)
+			}
+			if len(body) > 0 && out.put(body, false) != nil {
+				return false
+			}
+			if e != nil {
+				return x.fail(out, e)
+			}
+		} else if x.ans.over {
+			return x.ended(out, nil)
+		}
+		x.in.Put() // nothing is held while nothing comes
+		x.in = nil
+		if e := x.await(out); e != nil {
+			return x.fail(out, e)
+		}
+		if x.c.gone.Load() {
+			x.ans.failed = true
+			return false
+		}
+	}
+}
+
+// ended sends the last piece of a body that is whole.
+func (x *exchange) ended(out outlet, body []byte) bool {
+	held := x.ans.end(x.srv.now())
+	if len(body) > 0 && out.put(body, len(held) == 0) != nil {
+		return false
+	}
+	if len(held) > 0 && out.copy(held) != nil {
+		return false
+	}
+	x.c.corked = false
+	if !out.chunked && out.w == nil { // fasthttp has nothing more to write
+		return x.c.flush() == nil
+	}
+	return true
+}
+
+// fail tells the client, where the body allows it, that e ended it.
+func (x *exchange) fail(out outlet, e *apiError) bool {
+	x.ans.failed = true
+	if x.c.gone.Load() {
+		return false
+	}
+	x.failure = e
+	x.ans.end(x.srv.now())
+	x.c.corked = false
+	var last [512]byte
+	if b := x.ans.appendFailure(last[:0], e, x.requestID); len(b) > 0 {
+		_ = out.copy(b) // the transfer breaks in any case
+	}
+	_ = x.c.flush()
+	return false
+}
+
+// await waits for the upstream's next bytes, which then stand in x.in. Before
+// it waits nothing is left unsent. The client's leaving is no error here: the
+// caller looks.
+func (x *exchange) await(out outlet) *apiError {
+	x.from, x.to = headroom, headroom
+	if err := x.c.flush(); err != nil {
+		return nil
+	}
+	x.c.corked = false
+	expired := false
+	for {
+		if limit := x.ans.deadline(); limit > 0 {
+			if err := x.conn.ReadBy(limit, expired); err != nil {
+				return errUpstreamCut
+			}
+		}
+		if x.c.gone.Load() {
+			return nil
+		}
+		if x.c.drained.Load() {
+			return errDraining
+		}
+		n, err := x.conn.ReadBuffer(&x.in, headroom, readEnd)
+		switch {
+		case err == nil:
+			x.to = headroom + n
+			return nil
+		case x.c.gone.Load():
+			return nil
+		case x.c.drained.Load():
+			return errDraining
+		case isTimeout(err):
+			comment, e := x.ans.expired(x.srv.now())
+			if e != nil {
+				return e
+			}
+			if comment && out.copy(keepalive) != nil {
+				return nil
+			}
+			expired = true
+		case errors.Is(err, io.EOF):
+			return x.ans.eof()
+		default:
+			x.ans.failed = true
+			return errUpstreamCut
+		}
+	}
+}
+
+// put sends body, which is a part of x.in. last says that the end of the body
+// follows at once, so that fasthttp's last chunk can leave with it.
+func (o *outlet) put(body []byte, last bool) error {
+	x := o.x
+	x.obs.BytesOut += int64(len(body))
+	if o.w != nil {
+		return o.write(body)
+	}
+	from := pool.BufferSize - cap(body)
+	to := from + len(body)
+	if o.chunked {
+		from, to = h1.Frame(x.in.B[:], from, to)
+		if last {
+			if len(x.c.pending) == 0 {
+				x.c.adopt(x.in, from, to)
+				x.in = nil
+				return nil
+			}
+			if len(x.c.pending)+to-from <= cap(x.c.pending) {
+				x.c.hold(x.in.B[from:to])
+				return nil
+			}
+		}
+	}
+	return x.c.send(x.in.B[from:to])
+}
+
+// copy sends bytes that stand elsewhere.
+func (o *outlet) copy(b []byte) error {
+	x := o.x
+	x.obs.BytesOut += int64(len(b))
+	if o.w != nil {
+		return o.write(b)
+	}
+	if !o.chunked {
+		return x.c.send(b)
+	}
+	buf := x.srv.buffers.Get()
+	defer buf.Put()
+	for len(b) > 0 {
+		n := copy(buf.B[headroom:readEnd], b)
+		from, to := h1.Frame(buf.B[:], headroom, headroom+n)
+		if err := x.c.send(buf.B[from:to]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func (o *outlet) write(b []byte) error {
+	if _, err := o.w.Write(b); err != nil {
+		o.x.c.clientGone()
+		return err
+	}
+	if o.flush == nil {
+		return nil
+	}
+	if err := o.flush.Flush(); err != nil {
+		o.x.c.clientGone()
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+package proxy
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"streamrelay/pool"
+)
+
+// clientConn is a client's connection as fasthttp sees it. It belongs to the
+// goroutine that serves it; the watcher alone calls clientGone from outside,
+// and Close may come from anywhere.
+//
+// It gathers writes: while corked, what fasthttp writes (the head of an
+// answer) waits to leave together with the first bytes of the body in one
+// system call. Whoever corks it flushes before it waits for anything.
+type clientConn struct {
+	net.Conn
+	srv    *Server
+	remote netip.Addr
+	slot   uint64 // the watcher's
+
+	pending       []byte // bytes not yet written, in pendingBuf
+	pendingBuf    *pool.Buffer
+	corked        bool
+	writeDeadline int64         // as it stands on the socket, 0: none
+	bodyIdle      time.Duration // >0: each read is of a request body and has so long
+	linger        bool          // the request was answered before it was read
+
+	gone    atomic.Bool  // the client closed its side
+	goneAt  atomic.Int64 // when the watcher saw it
+	drained atomic.Bool  // the relay ends the exchange, being told to stop
+	mu      sync.Mutex   // protects up
+	up      *pool.Conn   // whom to interrupt when the client goes; nil: nobody
+
+	closed atomic.Bool
+	x      exchange // the one exchange that an HTTP/1.1 connection has at a time
+}
+
+// Read reads from the client; while a request body is being read it gives
+// each read its own deadline.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if c.bodyIdle > 0 {
+		if err := c.Conn.SetReadDeadline(time.Now().Add(c.bodyIdle)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// Write writes p behind what is pending, or keeps it while corked.
+func (c *clientConn) Write(p []byte) (int, error) {
+	if !c.corked && len(c.pending) == 0 {
+		return c.write(p)
+	}
+	if len(c.pending)+len(p) > cap(c.pending) && c.pendingBuf != nil {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+		if !c.corked || len(p) > pool.BufferSize/2 {
+			return c.write(p)
+		}
+	}
+	c.hold(p)
+	if !c.corked {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// hold copies p behind what is pending; it fits.
+func (c *clientConn) hold(p []byte) {
+	if c.pendingBuf == nil {
+		c.pendingBuf = c.srv.buffers.Get()
+		c.pending = c.pendingBuf.B[:0]
+	}
+	c.pending = append(c.pending, p...)
+}
+
+// adopt makes buf, of which from:to is to be written, what is pending; the
+// connection gives buf back. Nothing is pending before.
+func (c *clientConn) adopt(buf *pool.Buffer, from, to int) {
+	c.pendingBuf, c.pending = buf, buf.B[from:to]
+}
+
+// send writes what is pending and p in one call where both fit.
+func (c *clientConn) send(p []byte) error {
+	if len(c.pending) > 0 {
+		if len(c.pending)+len(p) <= cap(c.pending) {
+			c.pending = append(c.pending, p...)
+			return c.flush()
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	_, err := c.write(p)
+	return err
+}
+
+// flush writes what is pending and gives its buffer back.
+func (c *clientConn) flush() error {
+	p, buf := c.pending, c.pendingBuf
+	c.pending, c.pendingBuf = nil, nil
+	if buf == nil {
+		return nil
+	}
+	_, err := c.write(p)
+	buf.Put()
+	return err
+}
+
+// write writes to the socket, under a deadline that is at least
+// write_idle_timeout away and is moved at most once in that time: a client
+// that takes nothing for one to two times the setting is given up.
+func (c *clientConn) write(p []byte) (int, error) {
+	if patience := int64(c.srv.limits.WriteIdleTimeout); patience > 0 {
+		now := c.srv.now()
+		if c.writeDeadline < now+patience {
+			c.writeDeadline = now + 2*patience
+			if err := c.Conn.SetWriteDeadline(time.Unix(0, c.writeDeadline)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.clientGone()
+	}
+	return n, err
+}
+
+// watch registers the upstream connection that is to be interrupted when the
+// client goes, and reports whether the client is still there.
+func (c *clientConn) watch(up *pool.Conn) bool {
+	c.mu.Lock()
+	c.up = up
+	c.mu.Unlock()
+	return !c.gone.Load() && !c.drained.Load()
+}
+
+// unwatch takes the registration back; after it nobody interrupts the
+// upstream connection any more.
+func (c *clientConn) unwatch() {
+	c.mu.Lock()
+	c.up = nil
+	c.mu.Unlock()
+}
+
+// clientGone marks the client as gone and interrupts the exchange's upstream.
+func (c *clientConn) clientGone() {
+	if c.gone.Swap(true) {
+		return
+	}
+	c.goneAt.Store(c.srv.now())
+	c.interrupt()
+}
+
+// drain ends the exchange under way from outside.
+func (c *clientConn) drain() {
+	c.drained.Store(true)
+	c.interrupt()
+}
+
+func (c *clientConn) interrupt() {
+	c.mu.Lock()
+	if c.up != nil {
+		c.up.Interrupt()
+	}
+	c.mu.Unlock()
+}
+
+// Close closes the connection once. Where an answer went out before the
+// request was read it first lets the client find that answer: a close with
+// unread bytes makes the kernel send a reset, which destroys it.
+func (c *clientConn) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	c.srv.watcher.remove(c.slot)
+	if c.linger {
+		c.lingerClose()
+	}
+	if c.pendingBuf != nil {
+		c.pendingBuf.Put()
+		c.pending, c.pendingBuf = nil, nil
+	}
+	err := c.Conn.Close()
+	c.srv.connClosed()
+	return err
+}
+
+const (
+	lingerTime = 2 * time.Second
+	maxLinger  = 256 // connections at a time
+)
+
+// lingerClose closes our side and reads the client's to its end, for at most
+// lingerTime.
+func (c *clientConn) lingerClose() {
+	if c.srv.lingering.Add(1) > maxLinger {
+		c.srv.lingering.Add(-1)
+		return
+	}
+	defer c.srv.lingering.Add(-1)
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	if c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	buf := c.srv.buffers.Get()
+	defer buf.Put()
+	for {
+		if _, err := c.Conn.Read(buf.B[:]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package proxy
+
+import (
+	"bytes"
+
+	"streamrelay/configs"
+	"streamrelay/proxy/h1"
+	"streamrelay/proxy/watch"
+)
+
+// dialect is the API that a path belongs to.
+type dialect uint8
+
+const (
+	dialectOpenAI dialect = iota
+	dialectAnthropic
+	dialectGemini
+	dialectAzure
+)
+
+var dialectNames = [...]configs.Dialect{configs.OpenAI, configs.Anthropic, configs.Gemini, configs.Azure}
+
+// endpoint is a row of the table of what is relayed. The order of endpoints
+// gives a row its number in metrics.
+type endpoint struct {
+	name   string // metric label
+	prefix string // of the path after the dialect's root
+	json   bool   // a POST's body is JSON whatever its Content-Type says, unless it is a form
+	model  bool   // a POST names a model that rules apply to
+	family watch.Family
+	usage  bool // stream_options.include_usage is understood
+}
+
+// endpoints is searched in order; the last row takes what no other does.
+var endpoints = [...]endpoint{
+	{name: "chat_completions", prefix: "/chat/completions", json: true, model: true, family: watch.Chat, usage: true},
+	{name: "completions", prefix: "/completions", json: true, model: true, family: watch.Chat, usage: true},
+	{name: "responses", prefix: "/responses", json: true, model: true, family: watch.Responses},
+	{name: "embeddings", prefix: "/embeddings", json: true, model: true, family: watch.Other},
+	{name: "count_tokens", prefix: "/messages/count_tokens", json: true, model: true, family: watch.Messages},
+	{name: "messages", prefix: "/messages", json: true, model: true, family: watch.Messages},
+	{name: "models", prefix: "/models", family: watch.Other},
+	{name: "images", prefix: "/images", json: true, model: true, family: watch.Responses},
+	{name: "audio", prefix: "/audio", json: true, model: true, family: watch.Responses},
+	{name: "moderations", prefix: "/moderations", json: true, model: true, family: watch.Other},
+	{name: "rerank", prefix: "/rerank", json: true, model: true, family: watch.Other},
+	{name: "files", prefix: "/files", family: watch.Other},
+	{name: "uploads", prefix: "/uploads", family: watch.Other},
+	{name: "batches", prefix: "/batches", family: watch.Other},
+	{name: "generate_content", prefix: ":", json: true, model: true, family: watch.Gemini},
+	{name: "other", family: watch.Other},
+}
+
+const (
+	endpointGemini = len(endpoints) - 2
+	endpointOther  = len(endpoints) - 1
+)
+
+// EndpointNames lists the endpoint label's values in the order of their
+// numbers.
+func EndpointNames() []string {
+	names := make([]string, len(endpoints))
+	for i, e := range endpoints {
+		names[i] = e.name
+	}
+	return names
+}
+
+// target is what a request line asks for.
+type target struct {
+	path, query []byte // as they came; the query without its ?
+	rest        []byte // the path after the dialect's root, with its slash
+	dialect     dialect
+	endpoint    int
+	pathModel   []byte // the model that the path names, still percent-encoded; nil: none
+}
+
+// parseTarget splits a request target (RFC 9112 §3.2). An absolute form is
+// served as its path; its authority is nobody's business but the client's.
+func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
+	if len(uri) > 0 && uri[0] != '/' {
+		i := bytes.Index(uri, []byte("://"))
+		if i < 0 {
+			return errUnknownURL
+		}
+		uri = uri[i+3:]
+		if i = bytes.IndexByte(uri, '/'); i < 0 {
+			return errUnknownURL
+		}
+		uri = uri[i:]
+	}
+	t.path = uri
+	if i := bytes.IndexByte(uri, '?'); i >= 0 {
+		t.path, t.query = uri[:i], uri[i+1:]
+	}
+	if err := checkPath(t.path); err != nil {
+		return err
+	}
+	switch {
+	case underRoot(t.path, "/v1"):
+		t.rest = t.path[len("/v1"):]
+		if anthropicVersion || underRoot(t.rest, "/messages") {
+			t.dialect = dialectAnthropic
+		}
+	case underRoot(t.path, "/v1beta"):
+		t.rest, t.dialect = t.path[len("/v1beta"):], dialectGemini
+	case underRoot(t.path, "/openai"):
+		t.rest, t.dialect = t.path[len("/openai"):], dialectAzure
+	default:
+		return errUnknownURL
+	}
+	t.classify()
+	return nil
+}
+
+// classify finds the endpoint, and the model where the path names it.
+func (t *target) classify() {
+	rest := t.rest
+	switch t.dialect {
+	case dialectGemini:
+		if m, ok := bytes.CutPrefix(rest, []byte("/models/")); ok {
+			if i := bytes.LastIndexByte(m, ':'); i >= 0 {
+				t.pathModel, t.endpoint = m[:i], endpointGemini
+				return
+			}
+		}
+		if o, ok := bytes.CutPrefix(rest, []byte("/openai")); ok {
+			rest = o
+		}
+	case dialectAzure:
+		if d, ok := bytes.CutPrefix(rest, []byte("/deployments/")); ok {
+			if i := bytes.IndexByte(d, '/'); i > 0 {
+				t.pathModel, rest = d[:i], d[i:]
+			}
+		} else if v, ok := bytes.CutPrefix(rest, []byte("/v1")); ok {
+			rest = v
+		}
+	}
+	t.endpoint = endpointOther
+	for i := range endpoints[:endpointGemini] {
+		if underRoot(rest, endpoints[i].prefix) {
+			t.endpoint = i
+			return
+		}
+	}
+}
+
+// underRoot reports whether path is root or lies below it.
+func underRoot(path []byte, root string) bool {
+	return len(path) >= len(root) && string(path[:len(root)]) == root &&
+		(len(path) == len(root) || path[len(root)] == '/')
+}
+
+// checkPath refuses what a server behind the relay could read as a way out of
+// the path that was authorised: a dot-dot segment, encoded or not, and bytes
+// that do not belong into a path.
+func checkPath(p []byte) *apiError {
+	var piece [3]byte // the first bytes of the segment, decoded
+	n := 0
+	plain := true
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		if c <= ' ' || c == 0x7f || c == '#' {
+			return errPathBytes
+		}
+		if c == '%' {
+			if i+2 >= len(p) {
+				return errPathBytes
+			}
+			hi, lo := h1.HexValue(p[i+1]), h1.HexValue(p[i+2])
+			if hi < 0 || lo < 0 {
+				return errPathBytes
+			}
+			if c = byte(hi<<4 | lo); c == 0 {
+				return errPathBytes
+			}
+			i += 2
+		}
+		if c == '/' || c == '\\' || c == ';' {
+			plain = plain && !(n == 2 && piece[0] == '.' && piece[1] == '.')
+			n = 0
+			continue
+		}
+		if n < len(piece) {
+			piece[n] = c
+		}
+		n++
+	}
+	if !plain || n == 2 && piece[0] == '.' && piece[1] == '.' {
+		return errDotDot
+	}
+	return nil
+}
+
+// decodeSegment appends s with its percent-encodings undone; s was checked by
+// checkPath.
+func decodeSegment(dst, s []byte) []byte {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '%' && i+2 < len(s) {
+			c = byte(h1.HexValue(s[i+1])<<4 | h1.HexValue(s[i+2]))
+			i += 2
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}

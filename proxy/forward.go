@@ -1,0 +1,378 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"streamrelay/pool"
+	"streamrelay/proxy/h1"
+	"streamrelay/proxy/peek"
+	"streamrelay/telemetry"
+)
+
+const (
+	// oneWrite is up to which size head and body leave in one write, at the
+	// cost of copying the body.
+	oneWrite = 64 << 10
+	// maxAnswerHead bounds an upstream's head; maxInterim its 1xx answers.
+	maxAnswerHead = 32 << 10
+	maxInterim    = 16
+	// maxStale bounds how many idle connections may turn out to be dead.
+	maxStale = 3
+)
+
+// choose applies the key's rights and finds the upstream.
+func (x *exchange) choose() *apiError {
+	a := &x.adm
+	ep := &endpoints[a.target.endpoint]
+	model := x.obs.Model
+	if a.target.pathModel != nil && len(a.target.pathModel) <= len(x.model) {
+		model = decodeSegment(x.model[:0], a.target.pathModel)
+		x.obs.Model = model
+	}
+	if ep.model && x.ctx.IsPost() {
+		if !a.rec.AllowsModel(model) {
+			return errModelNotAllowed
+		}
+	} else if len(model) > 0 && !a.rec.AllowsModel(model) {
+		return errModelNotAllowed
+	}
+	u, alias, err := x.srv.routing.Load().choose(a.target.dialect, model)
+	if err != nil {
+		if err == errModelNotFound && len(model) == 0 && a.body == bodyStream {
+			return errModelFirst
+		}
+		if err == errModelNotFound && !ep.model {
+			// Lists, files and batches belong to no model.
+			u, _, err = x.srv.routing.Load().any(a.target.dialect)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	x.up = u
+	x.obs.Upstream = u.Index
+	x.ans.strip = false
+	opt := peek.EditOptions{Model: alias, Scratch: x.scratch[:0]}
+	edits := x.edits[:0]
+	if a.body == bodyTaken && x.held != nil {
+		if x.srv.includeUsage && ep.usage && a.target.dialect != dialectAnthropic {
+			opt.IncludeUsage = x.req.AsksUsage()
+			x.ans.strip = opt.IncludeUsage
+		}
+		edits = x.req.Edits(edits, opt)
+	}
+	x.nEdits = len(edits)
+	return nil
+}
+
+// forward sends the request to the upstream and reads the head of its answer.
+// Nothing is sent twice: only a connection that took no byte is replaced.
+func (x *exchange) forward() *apiError {
+	x.cred = x.up.Credential()
+	if x.cred != nil {
+		x.obs.Credential = x.cred.Index
+	}
+	x.obs.Attempts = 1
+	x.ans.begin(&x.up.Timeouts, x.start)
+	for stale := 0; ; stale++ {
+		if err := x.connect(); err != nil {
+			return err
+		}
+		again, err := x.sendRequest()
+		if err == nil {
+			break
+		}
+		if !again || stale == maxStale {
+			if err == errStoppedReading && x.readHead() == nil {
+				return nil // it answered instead of reading on
+			}
+			return err
+		}
+		x.c.unwatch()
+		x.conn.Discard()
+		x.conn = nil
+	}
+	return x.readHead()
+}
+
+// connect acquires the connection and makes it the one that the client's
+// leaving interrupts.
+func (x *exchange) connect() *apiError {
+	conn, err := x.up.Acquire()
+	if err != nil {
+		var t interface{ Timeout() bool }
+		switch {
+		case errors.Is(err, pool.ErrBusy):
+			return errUpstreamBusy
+		case errors.As(err, &t) && t.Timeout():
+			x.obs.Failure = telemetry.FailureTimeoutConnect
+			return errConnectTimeout
+		}
+		x.obs.Failure = telemetry.FailureConnect
+		x.srv.log.WarnEvery("connect "+x.up.Name, 10*time.Second).Err(err).Str("upstream", x.up.Name).Msg("connect to upstream")
+		return errUpstreamConnect
+	}
+	x.conn = conn
+	if !x.c.watch(conn) {
+		return errDraining // or the client left meanwhile: refuse looks
+	}
+	return nil
+}
+
+// sendRequest writes head and body. again says that the connection had been
+// closed by the upstream before it took anything, so that another may be used.
+func (x *exchange) sendRequest() (again bool, e *apiError) {
+	held := x.held != nil && x.adm.body == bodyTaken
+	edits := x.edits[:x.nEdits]
+	bodyLen := 0
+	if held {
+		bodyLen = peek.EditedLen(len(x.held.B), edits)
+	}
+	size := len(x.ctx.Request.Header.RawHeaders()) + len(x.adm.target.path) + len(x.adm.target.query) + len(x.up.Set) + 2048
+	together := held && size+bodyLen <= oneWrite
+	if together {
+		size += bodyLen
+	}
+	block := x.srv.buffers.Block(size)
+	defer block.Put()
+	block.B = x.appendHead(block.B, bodyLen)
+	if together {
+		block.B = peek.AppendEdited(block.B, x.held.B, edits)
+	}
+	now := x.srv.now()
+	x.obs.Overhead = now - x.start
+	if err := x.conn.WriteBy(now, uploadPatience(x.up.Timeouts.Head)); err != nil {
+		return false, errUpstreamCut
+	}
+	n, err := x.conn.Write(block.B)
+	if err != nil {
+		if x.c.gone.Load() {
+			return false, errUpstreamCut
+		}
+		return n == 0 && x.conn.Reused, errStoppedReading
+	}
+	switch {
+	case held && !together:
+		e = x.sendHeld(edits)
+	case x.adm.body == bodyStream:
+		e = x.uploadBody(x.ctx.Request.Header.ContentLength() < 0)
+	}
+	x.sent = x.srv.now()
+	return false, e
+}
+
+// sendHeld writes a large held body, with its edits, in its pieces.
+func (x *exchange) sendHeld(edits []peek.Edit) *apiError {
+	at := 0
+	for i := 0; i <= len(edits); i++ {
+		end := len(x.held.B)
+		if i < len(edits) {
+			end = edits[i].Off
+		}
+		for at < end {
+			// In pieces, so that patience is with each and not with 64 MiB.
+			n := min(end-at, 1<<20)
+			if e := x.sendPiece(x.held.B[at : at+n]); e != nil {
+				return e
+			}
+			at += n
+		}
+		if i < len(edits) {
+			if e := x.sendPiece(edits[i].Ins); e != nil {
+				return e
+			}
+			at += edits[i].Del
+		}
+	}
+	return nil
+}
+
+func (x *exchange) sendPiece(p []byte) *apiError {
+	if len(p) == 0 {
+		return nil
+	}
+	if err := x.conn.WriteBy(x.srv.now(), uploadPatience(x.up.Timeouts.Head)); err != nil {
+		return errUpstreamCut
+	}
+	if _, err := x.conn.Write(p); err != nil {
+		return errStoppedReading
+	}
+	return nil
+}
+
+// appendHead appends the head of the upstream's request: our own fields, then
+// the client's end-to-end ones as they came.
+func (x *exchange) appendHead(b []byte, bodyLen int) []byte {
+	a, u := &x.adm, x.up
+	h := &x.ctx.Request.Header
+	b = append(b, h.Method()...)
+	b = append(b, ' ')
+	b = append(b, u.Path...)
+	b = append(b, a.target.rest...)
+	if len(u.Path)+len(a.target.rest) == 0 {
+		b = append(b, '/')
+	}
+	if len(a.target.query) > 0 {
+		b = append(b, '?')
+		n := len(b)
+		b, _ = peek.StripQuery(b, a.target.query, queryKeys[:]...)
+		if len(b) == n {
+			b = b[:n-1]
+		}
+	}
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, u.Host...)
+	b = append(b, "\r\n"...)
+	if x.cred != nil {
+		b = x.cred.AppendTo(b, presents(u))
+	}
+	b = append(b, u.Set...)
+	if endpoints[a.target.endpoint].model || a.target.dialect == dialectGemini {
+		b = append(b, "Accept-Encoding: identity\r\n"...)
+	}
+	for f := h1.NewFields(h.RawHeaders()); f.Next(); {
+		switch classifyRequest(f.Name) {
+		case fieldPass, fieldContentType, fieldContentEncoding, fieldAnthropicVersion, fieldUserAgent:
+			if (a.head.connections > 0 && a.head.namedByConnection(f.Name)) || removed(u.Remove, f.Name) {
+				continue
+			}
+			b = append(b, f.Name...)
+			b = append(b, ": "...)
+			b = append(b, f.Value...)
+			b = append(b, "\r\n"...)
+		}
+	}
+	length := h.ContentLength()
+	switch {
+	case a.body == bodyTaken:
+		b = appendLength(b, bodyLen)
+	case a.body == bodyStream && length < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case a.body == bodyStream:
+		b = appendLength(b, length)
+	case h.IsPost() || h.IsPut() || string(h.Method()) == "PATCH":
+		b = append(b, "Content-Length: 0\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+func removed(names []string, name []byte) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return h1.EqualFold(name, n) })
+}
+
+// readHead reads the head of the answer into x.head; what follows it waits in
+// x.in[x.from:x.to].
+func (x *exchange) readHead() *apiError {
+	if x.sent == 0 {
+		x.sent = x.srv.now()
+	}
+	x.from, x.to = headroom, headroom
+	for interim := 0; ; {
+		n, err := 0, error(nil)
+		if x.to > x.from {
+			n, err = x.head.Parse(x.in.B[x.from:x.to])
+		}
+		if err != nil {
+			return x.badAnswer(err)
+		}
+		if n == 0 {
+			if e := x.readMore(); e != nil {
+				return e
+			}
+			continue
+		}
+		x.from += n
+		if x.head.Status >= 200 {
+			x.obs.UpstreamHead = x.srv.now() - x.start
+			x.obs.UpstreamStatus = x.head.Status
+			return nil
+		}
+		if interim++; interim > maxInterim || x.head.Status == 101 {
+			return x.badAnswer(errors.New("too many interim answers, or an upgrade nobody asked for"))
+		}
+	}
+}
+
+// readMore reads on behind x.to, for the head.
+func (x *exchange) readMore() *apiError {
+	if x.from == x.to {
+		x.from, x.to = headroom, headroom
+	}
+	if x.to == readEnd {
+		if x.from == headroom {
+			return x.badAnswer(errors.New("its head is too large"))
+		}
+		copy(x.in.B[headroom:], x.in.B[x.from:x.to])
+		x.to -= x.from - headroom
+		x.from = headroom
+	}
+	limit := x.headDeadline()
+	expired := false
+	for {
+		if limit > 0 {
+			if err := x.conn.ReadBy(limit, expired); err != nil {
+				return errUpstreamCut
+			}
+		}
+		if x.c.gone.Load() {
+			return errUpstreamCut // refuse says what it is
+		}
+		n, err := x.conn.ReadBuffer(&x.in, x.to, readEnd)
+		if err == nil {
+			x.to += n
+			return nil
+		}
+		if x.c.gone.Load() {
+			return errUpstreamCut
+		}
+		if x.c.drained.Load() {
+			return errDraining
+		}
+		if !isTimeout(err) {
+			x.obs.Failure = telemetry.FailureCut
+			return errUpstreamCut
+		}
+		if now := x.srv.now(); limit > 0 && now >= limit {
+			if t := x.ans.total; t > 0 && now >= t {
+				return errTotalTimeout
+			}
+			return errHeadTimeout
+		}
+		expired = true
+	}
+}
+
+// headDeadline is until when the head must have come.
+func (x *exchange) headDeadline() int64 {
+	limit := x.ans.total
+	if d := x.up.Timeouts.Head; d > 0 && (limit == 0 || x.sent+int64(d) < limit) {
+		limit = x.sent + int64(d)
+	}
+	return limit
+}
+
+func (x *exchange) badAnswer(err error) *apiError {
+	x.obs.Failure = telemetry.FailureProtocol
+	x.srv.log.WarnEvery("protocol "+x.up.Name, 10*time.Second).Err(err).Str("upstream", x.up.Name).Msg("read an upstream's head")
+	return errUpstreamGarbage
+}
+
+func isTimeout(err error) bool {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	var ne net.Error
+	return !errors.Is(err, io.EOF) && errors.As(err, &ne) && ne.Timeout()
+}
+
+func appendLength(b []byte, n int) []byte {
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, int64(n), 10)
+	return append(b, "\r\n"...)
+}

@@ -1,0 +1,137 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"streamrelay/auth"
+	"streamrelay/configs"
+	"streamrelay/telemetry"
+)
+
+// drainTime is how long streams under way may take to end by themselves.
+const drainTime = 10 * time.Minute
+
+// process is a relay with its listeners: what `serve` and `demo` run.
+type process struct {
+	srv    *Server
+	admin  *admin // nil: none
+	public net.Listener
+	log    *telemetry.Log
+	tel    *telemetry.Telemetry
+}
+
+// newProcess builds a relay for cfg and opens its listeners, so that whoever
+// gets it knows its addresses. keys answers lookups.
+func newProcess(cfg *configs.Config, keys *auth.Table, log *telemetry.Log, b Build) (_ *process, err error) {
+	names := make([]string, len(cfg.Upstreams))
+	for i, u := range cfg.Upstreams {
+		names[i] = u.Name
+	}
+	tel := telemetry.New(telemetry.Options{
+		Version: b.Version, Revision: b.Revision,
+		Endpoints: EndpointNames(), Upstreams: names, Models: modelNames(cfg),
+		Access: cfg.Log.Access, Log: log,
+	})
+	p := &process{log: log, tel: tel}
+	if p.srv, err = New(Options{Config: cfg, Keys: keys, Telemetry: tel, Log: log}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.public, err = listen(cfg.Listen); err != nil {
+		return nil, fmt.Errorf("open listen: %w", err)
+	}
+	if cfg.Admin.Listen != "" {
+		if p.admin, err = newAdmin(cfg.Admin, p.srv); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// modelNames lists the models that the configuration names; globs are left out
+// by telemetry.
+func modelNames(cfg *configs.Config) (names []string) {
+	for _, r := range cfg.Routes {
+		names = append(names, r.Models...)
+		for alias := range r.RewriteModel {
+			names = append(names, alias)
+		}
+	}
+	for name := range cfg.Prices {
+		names = append(names, name)
+	}
+	return names
+}
+
+// close frees what newProcess opened and nobody serves.
+func (p *process) close() {
+	if p.public != nil {
+		_ = p.public.Close()
+	}
+	if p.admin != nil {
+		p.admin.close()
+	}
+	p.srv.watcher.close()
+}
+
+// run serves until ctx is done, then drains; force, when it closes, ends the
+// draining at once.
+func (p *process) run(ctx context.Context, force <-chan struct{}) error {
+	failed := make(chan error, 2)
+	go func() { failed <- p.srv.Serve(p.public) }()
+	if p.admin != nil {
+		go func() { failed <- p.admin.serve() }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	drain, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	go func() {
+		select {
+		case <-force:
+			cancel()
+		case <-drain.Done():
+		}
+	}()
+	if n := p.tel.InFlight.Load(); n > 0 {
+		p.log.Info().Int64("exchanges", n).Dur("at_most", drainTime).Msg("draining; a second signal ends it")
+	}
+	err = errors.Join(err, p.srv.Shutdown(drain))
+	if p.admin != nil {
+		p.admin.close()
+	}
+	return err
+}
+
+// listen opens host:port or unix:/path. A socket file that nobody serves any
+// more is replaced.
+func listen(at string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(at, "unix:")
+	if !unix {
+		return net.Listen("tcp", at)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("listen on %s: another process serves it", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("replace socket: %w", err)
+		}
+	}
+	return net.Listen("unix", path)
+}

@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"streamrelay/auth"
+	"streamrelay/configs"
+	"streamrelay/telemetry"
+)
+
+// Build says what binary this is.
+type Build struct{ Version, Revision string }
+
+// exitError carries the process's exit code (sysexits.h).
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+func (e *exitError) ExitCode() int { return e.code }
+
+const exitConfig = 78
+
+// ServeCommand is `relay serve`.
+func ServeCommand(b Build) *cobra.Command {
+	path := "relay.yaml"
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve clients as the configuration says",
+		Long: `Serve authenticates clients, forwards their requests to the configured upstreams
+and streams the answers back. SIGTERM or Ctrl-C lets streams under way end; a
+second one ends them at once.`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE:         func(*cobra.Command, []string) error { return serve(path, b) },
+	}
+	cmd.Flags().StringVar(&path, "config", path, "the configuration `file`")
+	return cmd
+}
+
+func serve(path string, b Build) error {
+	cfg, warnings, err := configs.Load(path, nil)
+	if err != nil {
+		return err
+	}
+	refused, ignored := configs.Unbuilt(cfg)
+	if len(refused) > 0 {
+		return &exitError{exitConfig, fmt.Errorf("%s asks for what this version does not do:\n%s", path, strings.Join(refused, "\n"))}
+	}
+	log := telemetry.NewLog(os.Stdout, cfg.Log.Level)
+	defer log.Close()
+	for _, w := range warnings {
+		log.Warn().Str("at", fmt.Sprintf("%s:%d", w.File, w.Line)).Str("key", w.Path).Msg(w.Message)
+	}
+	for _, text := range ignored {
+		log.Warn().Msg(text)
+	}
+	store, err := auth.OpenFile(cfg.Keys.File, auth.FileOptions{Log: log.Zerolog()})
+	if err != nil {
+		return &exitError{exitConfig, fmt.Errorf("open keys.file: %w", err)}
+	}
+	defer store.Close()
+	p, err := newProcess(cfg, store.Table(), log, b)
+	if err != nil {
+		return &exitError{exitConfig, err}
+	}
+	event := log.Info().Str("version", b.Version).Stringer("listen", p.public.Addr()).Int("upstreams", len(cfg.Upstreams)).Int("keys", store.Table().Len())
+	if p.admin != nil {
+		event = event.Stringer("admin", p.admin.ln.Addr())
+	}
+	event.Msg("serving")
+	if err := untilSignal(p, nil); err != nil {
+		return err
+	}
+	log.Info().Msg("stopped")
+	return nil
+}
+
+// untilSignal runs p until SIGTERM or SIGINT, or until stop closes; the second
+// signal ends it at once.
+func untilSignal(p *process, stop <-chan struct{}) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	force, done := make(chan struct{}), make(chan struct{})
+	defer close(done)
+	go func() {
+		for _, act := range []func(){cancel, func() { close(force) }} {
+			select {
+			case <-signals:
+				act()
+			case <-stop:
+				act()
+				return
+			case <-done:
+				return
+			}
+		}
+	}()
+	return p.run(ctx, force)
+}

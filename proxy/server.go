@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"math"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/fasthttp/router"
+	"github.com/valyala/fasthttp"
+
+	"streamrelay/auth"
+	"streamrelay/configs"
+	"streamrelay/pool"
+	"streamrelay/telemetry"
+)
+
+// Options are what a Server is made of. All but Ready are needed.
+type Options struct {
+	Config    *configs.Config
+	Keys      *auth.Table
+	Telemetry *telemetry.Telemetry
+	Log       *telemetry.Log
+	Ready     func() error // nil: ready as soon as it serves
+}
+
+// Server relays. Make it with New, serve listeners with Serve, end it with
+// Shutdown.
+type Server struct {
+	limits       configs.Limits
+	stream       configs.Stream
+	includeUsage bool
+	keys         *auth.Table
+	tel          *telemetry.Telemetry
+	log          *telemetry.Log
+	ready        func() error
+	tls          *tls.Config
+
+	http    *fasthttp.Server
+	buffers *pool.Buffers
+	watcher *watcher
+	routing atomic.Pointer[routing]
+
+	epoch    time.Time // what now counts from, with its wall clock
+	maxConns int64
+	open     atomic.Int64 // client connections
+	// lingering and shedding bound what is done for clients on their way out.
+	lingering, shedding atomic.Int64
+	draining            atomic.Bool
+	stopping            chan struct{}
+}
+
+// New builds a server; it listens to nothing and connects to nothing yet.
+func New(o Options) (*Server, error) {
+	cfg := o.Config
+	s := &Server{
+		limits: cfg.Limits, stream: cfg.Stream, includeUsage: cfg.Stream.IncludeUsage == "auto",
+		keys: o.Keys, tel: o.Telemetry, log: o.Log, ready: o.Ready,
+		buffers: &pool.Buffers{}, epoch: time.Now(), stopping: make(chan struct{}),
+	}
+	if cfg.TLS.Enabled() {
+		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("load tls.cert_file and tls.key_file: %w", err)
+		}
+		s.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	}
+	r, err := newRouting(cfg, s.buffers)
+	if err != nil {
+		return nil, err
+	}
+	s.routing.Store(r)
+	s.publishUpstreams(r)
+	if s.maxConns = int64(cfg.Limits.MaxConnections); s.maxConns == 0 {
+		s.maxConns = defaultMaxConns()
+	}
+	if s.watcher, err = newWatcher(); err != nil {
+		return nil, err
+	}
+	s.http = &fasthttp.Server{
+		Handler:        s.routes(cfg.Admin.Listen == ""),
+		HeaderReceived: s.headerReceived,
+		ExpectHandler:  s.expect,
+		ErrorHandler:   s.httpError,
+		Logger:         o.Log.ServerLog(),
+
+		Concurrency:     math.MaxInt32, // the listener bounds connections
+		ReadBufferSize:  int(cfg.Limits.MaxHeader),
+		ReadTimeout:     cfg.Limits.HeaderTimeout,
+		IdleTimeout:     cfg.Limits.KeepaliveTimeout,
+		CloseOnShutdown: true,
+
+		StreamRequestBody:             true,
+		MaxRequestBodySize:            math.MaxInt32, // fasthttp only looks ahead; the relay counts
+		DisablePreParseMultipartForm:  true,
+		NoDefaultServerHeader:         true,
+		NoDefaultContentType:          true,
+		DisableHeaderNamesNormalizing: false, // Expect is looked up by its canonical name
+		SecureErrorLogMessage:         true,
+		LazyRequestTime:               true,
+	}
+	return s, nil
+}
+
+// defaultMaxConns leaves two descriptors for each stream and a rest for files.
+func defaultMaxConns() int64 {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return 1024
+	}
+	return max(int64(min(r.Cur, math.MaxInt32))*45/100, 16)
+}
+
+// routes returns the handler: fixed routes by the router, everything else, by
+// its raw path, to relay. The router's own helpfulness is off, since it
+// answers POSTs with a redirect and OPTIONS without a key.
+func (s *Server) routes(metrics bool) fasthttp.RequestHandler {
+	r := router.New()
+	r.RedirectTrailingSlash = false
+	r.RedirectFixedPath = false
+	r.HandleMethodNotAllowed = false
+	r.HandleOPTIONS = false
+	r.GET(pathHealth, s.health)
+	r.GET(pathReady, s.readiness)
+	if metrics {
+		r.GET(pathMetrics, s.metrics)
+	}
+	r.NotFound = s.relay
+	return r.Handler
+}
+
+// Serve accepts connections from ln until Shutdown; then it returns nil.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(&listener{Listener: ln, srv: s, tls: s.tls}); err != nil {
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown stops accepting, closes idle connections, lets exchanges under way
+// end until ctx is done, and then breaks the rest. Nothing of the server is
+// left when it returns but what a broken connection's goroutine takes to
+// notice.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	close(s.stopping)
+	err := s.http.ShutdownWithContext(ctx)
+	if ctx.Err() != nil {
+		s.watcher.drain()
+		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		err = s.http.ShutdownWithContext(grace)
+	}
+	s.routing.Load().close()
+	s.watcher.close()
+	if err != nil {
+		return fmt.Errorf("shut the server down: %w", err)
+	}
+	return nil
+}
+
+// now is the time in Unix nanoseconds, by the monotonic clock.
+func (s *Server) now() int64 { return s.epoch.UnixNano() + int64(time.Since(s.epoch)) }
+
+// publishUpstreams shows each upstream's connections in the metrics.
+func (s *Server) publishUpstreams(r *routing) {
+	s.tel.Describe("relay_upstream_connections", "Open connections to the upstream.")
+	for _, u := range r.upstreams {
+		s.tel.Gauge("relay_upstream_connections", telemetry.Label("upstream", u.Name)+`,state="open"`, func() float64 {
+			open, _ := u.Connections()
+			return float64(open)
+		})
+		s.tel.Gauge("relay_upstream_connections", telemetry.Label("upstream", u.Name)+`,state="idle"`, func() float64 {
+			_, idle := u.Connections()
+			return float64(idle)
+		})
+	}
+}

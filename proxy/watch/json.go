@@ -1,0 +1,53 @@
+package watch
+
+// JSON watches an answer that is no event stream: one JSON document, several of
+// them (NDJSON), or an array of them (Gemini without alt=sse). It belongs to one
+// goroutine, keeps no reference to what it was fed and no buffer, and lets a
+// body that is something else pass. Reset before use.
+type JSON struct {
+	scan  scanner
+	usage counts
+	bom   int // bytes of a leading byte order mark seen, over its length: past it
+}
+
+// Reset makes j ready for a new answer.
+func (j *JSON) Reset() {
+	*j = JSON{}
+	j.scan.reset()
+}
+
+// Feed takes the next bytes of the decoded body.
+func (j *JSON) Feed(p []byte) {
+	for j.bom < len(bomMark) && len(p) > 0 {
+		if p[0] != bomMark[j.bom] {
+			j.bom = len(bomMark)
+			break
+		}
+		j.bom++
+		p = p[1:]
+	}
+	x := &j.scan
+	for len(p) > 0 {
+		if x.state == ended {
+			if space(p[0]) {
+				p = p[1:]
+				continue
+			}
+			x.reset() // another document
+		}
+		p = p[x.feed(p):]
+		if x.doc.said.has != 0 {
+			j.usage.take(&x.doc.said)
+			x.doc.said.has = 0
+		}
+	}
+}
+
+// Usage returns the last counts that the provider named, field by field; false
+// when it named none. Counts are taken when their object ends, wherever it
+// stands, so they survive a body that is cut later.
+func (j *JSON) Usage() (Usage, bool) { return j.usage.usage() }
+
+// End is called once the body has ended, however it did, and reports whether it
+// was whole: JSON that is complete. Counts of a body that is not are partial.
+func (j *JSON) End() (whole bool) { return j.scan.state == ended }

@@ -1,0 +1,71 @@
+package watch
+
+// Usage is what the provider counted, as it counted: a field that it did not
+// name is -1. Input excludes cached tokens with Anthropic and includes them
+// everywhere else; Reasoning is a part of Output. For Gemini, Output is
+// candidates plus thoughts.
+type Usage struct{ Input, Output, Cached, CacheWrite, Reasoning int64 }
+
+// A slot is the place of one count. The order follows the number fields, see
+// field.slot.
+type slot uint8
+
+const (
+	slotInput slot = iota
+	slotOutput
+	slotCached
+	slotCacheWrite
+	slotReasoning
+	slotCandidates
+	slotThoughts
+	numSlots
+)
+
+// counts holds the last value of each slot; has says which were ever named.
+type counts struct {
+	vals [numSlots]int64
+	has  uint16
+}
+
+// set takes one count.
+func (c *counts) set(s slot, v int64) {
+	c.vals[s] = v
+	c.has |= 1 << s
+}
+
+// take overwrites with what o names. Counts are totals, not steps, with every
+// provider: the last one wins and nothing is summed.
+func (c *counts) take(o *counts) {
+	for s := range numSlots {
+		if o.has&(1<<s) != 0 {
+			c.vals[s] = o.vals[s]
+		}
+	}
+	c.has |= o.has
+}
+
+func (c *counts) get(s slot) int64 {
+	if c.has&(1<<s) == 0 {
+		return -1
+	}
+	return c.vals[s]
+}
+
+// usage returns the counts in their public form; false when there are none.
+func (c *counts) usage() (Usage, bool) {
+	u := Usage{
+		Input:      c.get(slotInput),
+		Output:     c.get(slotOutput),
+		Cached:     c.get(slotCached),
+		CacheWrite: c.get(slotCacheWrite),
+		Reasoning:  c.get(slotReasoning),
+	}
+	// Gemini's candidatesTokenCount excludes its thoughtsTokenCount.
+	if cand, thoughts := c.get(slotCandidates), c.get(slotThoughts); cand >= 0 || thoughts >= 0 {
+		u.Output = max(cand, 0) + max(thoughts, 0)
+		if thoughts >= 0 {
+			u.Reasoning = thoughts
+		}
+	}
+	return u, c.has != 0
+}

@@ -1,0 +1,66 @@
+package watch
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// chunk is a chat chunk of about 200 bytes, as OpenAI sends it.
+const chunk = `data: {"id":"chatcmpl-9lmJ3rW2Kx","object":"chat.completion.chunk","created":1718000000,"model":"gpt-4o-2024-08-06","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]}` + "\n\n"
+
+func benchFeed(b *testing.B, f Family, strip bool, in string, size int) {
+	var s Stream
+	s.Reset(f, strip)
+	src := []byte(in)
+	p := bytes.Clone(src)
+	b.SetBytes(int64(len(src)))
+	b.ReportAllocs()
+	now := int64(1)
+	for b.Loop() {
+		for i := 0; i < len(p); i += size {
+			now++
+			s.Feed(p[i:min(i+size, len(p))], now)
+		}
+	}
+	if n := s.Events(); n > 0 {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
+	}
+}
+
+func BenchmarkFeed(b *testing.B) {
+	responses := "event: response.output_text.delta\ndata: " + `{"type":"response.output_text.delta","sequence_number":17,"item_id":"msg_68a1b2c3d4e5f60718293a4b5c6d7e8f","output_index":0,"content_index":0,"delta":" word","logprobs":[],"obfuscation":"k3Jd8"}` + "\n\n"
+	messages := "event: content_block_delta\ndata: " + `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" word"}}` + "\n\n"
+	usage := strings.Replace(chunk, `}]}`, `}],"usage":{"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"prompt_tokens_details":{"cached_tokens":0}}}`, 1)
+	for _, c := range []struct {
+		name  string
+		f     Family
+		strip bool
+		in    string
+		size  int
+	}{
+		{"chat", Chat, false, chunk, 1 << 20},
+		{"chat_strip", Chat, true, chunk, 1 << 20},
+		{"chat_64", Chat, false, strings.Repeat(chunk, 64), 1 << 20},
+		{"chat_64_strip", Chat, true, strings.Repeat(chunk, 64), 1 << 20},
+		{"chat_halves", Chat, false, chunk, len(chunk) / 2},
+		{"chat_halves_strip", Chat, true, chunk, len(chunk) / 2},
+		{"chat_bytes", Chat, false, chunk, 1},
+		{"chat_bytes_strip", Chat, true, chunk, 1},
+		{"chat_continuous_usage", Chat, false, usage, 1 << 20},
+		{"responses", Responses, false, responses, 1 << 20},
+		{"messages", Messages, false, messages, 1 << 20},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchFeed(b, c.f, c.strip, c.in, c.size) })
+	}
+}
+
+func BenchmarkBigEvent(b *testing.B) {
+	text := strings.Repeat(`It was \"said\" that the quick brown fox\n jumps over the lazy dog. `, 1<<14)
+	image := strings.Repeat("iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", 1<<15)
+	for name, v := range map[string]string{"text": text, "base64": image} {
+		in := fmt.Sprintf("event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[{\"text\":\"%s\"}],\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}}\n\n", v)
+		b.Run(name, func(b *testing.B) { benchFeed(b, Responses, false, in, 16<<10) })
+	}
+}
