@@ -51,7 +51,7 @@ func TestInflateSeesEachFlushedEventAtOnce(t *testing.T) {
 						clear(p) // nothing of it may be kept
 					}
 				}
-				for i, e := range []string{role, chat(`{"content":"a"}`), chat(`{"content":"b"}`), counts1, "[DONE]"} {
+				for i, e := range []string{role, chat(`{"content":"a"}`), chat(`{"content":"b"}`), usageChunk, "[DONE]"} {
 					io.WriteString(w, "data: "+e+"\n\n")
 					w.Flush()
 					send(int64(i + 1))

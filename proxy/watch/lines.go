@@ -164,6 +164,10 @@ func (s *Stream) value(p []byte) {
 		l.match(p)
 	}
 	for len(p) > 0 {
+		if s.json.state == ended {
+			s.json.rest(p)
+			return
+		}
 		p = p[s.json.feed(p):]
 	}
 }

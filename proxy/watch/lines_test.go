@@ -59,8 +59,8 @@ func TestUnterminatedEnd(t *testing.T) {
 		eof      bool
 		want     facts
 	}{
-		{"usage without an empty line", "data: " + counts1, true, facts{usage: Usage{19, 7, 3, -1, 2}, known: true, final: true, events: 1, mid: true}},
-		{"usage without an empty line, then a cut", "data: " + counts1, false, facts{usage: Usage{19, 7, 3, -1, 2}, known: true, final: true, mid: true}},
+		{"usage without an empty line", "data: " + usageChunk, true, facts{usage: Usage{19, 7, 3, -1, 2}, known: true, final: true, events: 1, mid: true}},
+		{"usage without an empty line, then a cut", "data: " + usageChunk, false, facts{usage: Usage{19, 7, 3, -1, 2}, known: true, final: true, mid: true}},
 		{"usage object complete, event cut", `data: {"usage":{"prompt_tokens":1,"completion_tokens":2},"x":`, false, facts{usage: Usage{1, 2, -1, -1, -1}, known: true, mid: true}},
 		{"usage object incomplete", `data: {"usage":{"prompt_tokens":1,"completion_tokens":2`, false, facts{usage: none, mid: true}},
 		{"done without an empty line", "data: [DONE]", true, facts{usage: none, terminal: true, events: 1, mid: true}},

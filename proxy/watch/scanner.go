@@ -57,8 +57,8 @@ func (x *scanner) reset() {
 	x.doc.reset()
 }
 
-// feed reads on. It returns after each root object's end, with the number of
-// bytes used, else with len(b).
+// feed reads on and returns the number of bytes used: len(b), or less after a
+// root object and at the document's end.
 func (x *scanner) feed(b []byte) int {
 	for i := 0; i < len(b); {
 		c := b[i]
@@ -136,16 +136,12 @@ func (x *scanner) feed(b []byte) int {
 		case inSkipped:
 			i = x.skip(b, i)
 		case inSkippedText:
-			if i = x.pass(b, i); x.state == inSkippedText && i < len(b) {
+			if i = x.pass(b, i); i < len(b) {
 				x.state = inSkipped
 				i++
 			}
 		case ended:
-			if !space(c) {
-				x.fail()
-				return len(b)
-			}
-			i++
+			return i
 		case broken:
 			return len(b)
 		}
@@ -209,12 +205,11 @@ func (x *scanner) pass(b []byte, i int) int {
 
 // text reads on in a key or a value.
 func (x *scanner) text(b []byte, i int) int {
-	wasEscape := x.escape
 	j := x.pass(b, i)
 	if j > i {
 		x.empty = false
 		if x.state == inKey || x.field.named() {
-			x.keep(b[i:j], wasEscape)
+			x.keep(b[i:j])
 		}
 	}
 	if j == len(b) {
@@ -235,8 +230,8 @@ func (x *scanner) text(b []byte, i int) int {
 }
 
 // keep adds a piece to the name in hand.
-func (x *scanner) keep(p []byte, escaped bool) {
-	if escaped || len(p) > maxName-int(x.nname) {
+func (x *scanner) keep(p []byte) {
+	if len(p) > maxName-int(x.nname) {
 		x.lossy = true
 		return
 	}
@@ -344,6 +339,16 @@ func (x *scanner) after() {
 func (x *scanner) fail() {
 	x.state = broken
 	x.doc.marks |= notUsage
+}
+
+// rest takes what follows a complete document: white space, or it was none.
+func (x *scanner) rest(b []byte) {
+	for _, c := range b {
+		if !space(c) {
+			x.fail()
+			return
+		}
+	}
 }
 
 // newline joins two data lines of one event. Within a token a line feed is no

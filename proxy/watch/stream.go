@@ -82,6 +82,7 @@ func (s *Stream) read(p []byte, now int64, c *cutter) {
 				c.from = 1
 			}
 		}
+		s.strip.dropLF = false
 	}
 	lf, cr := -1, -1
 	for i < len(p) {

@@ -34,9 +34,9 @@ func chat(delta string) string {
 }
 
 const (
-	role    = `{"id":"c1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}],"usage":null}`
-	stop    = `{"id":"c1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}`
-	counts1 = `{"id":"c1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":7,"total_tokens":26,"prompt_tokens_details":{"cached_tokens":3,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":2,"accepted_prediction_tokens":0}}}`
+	role       = `{"id":"c1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}],"usage":null}`
+	stop       = `{"id":"c1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}`
+	usageChunk = `{"id":"c1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":7,"total_tokens":26,"prompt_tokens_details":{"cached_tokens":3,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":2,"accepted_prediction_tokens":0}}}`
 )
 
 // none is what a usage looks like of which nothing is known.
@@ -50,7 +50,7 @@ func TestStreamsOfEveryVendor(t *testing.T) {
 		want    facts
 		content int // the event that carries the first output, from 1; 0: none
 	}{
-		{"openai chat with usage", Chat, sse(role, chat(`{"content":"Hel"}`), chat(`{"content":"lo"}`), stop, counts1, "[DONE]"),
+		{"openai chat with usage", Chat, sse(role, chat(`{"content":"Hel"}`), chat(`{"content":"lo"}`), stop, usageChunk, "[DONE]"),
 			facts{usage: Usage{19, 7, 3, -1, 2}, known: true, final: true, terminal: true, events: 6, content: 2}, 2},
 		{"openai chat without usage", Chat, sse(role, chat(`{"content":"x"}`), stop, "[DONE]"),
 			facts{terminal: true, events: 4, content: 1}, 2},
@@ -126,6 +126,9 @@ func TestStreamsOfEveryVendor(t *testing.T) {
 			facts{usage: Usage{26, 9, 0, -1, -1}, known: true, final: true, terminal: true, events: 4}, 0},
 		{"anthropic cut after message_start", Messages, named(`{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}`),
 			facts{usage: Usage{25, 1, -1, -1, -1}, known: true, events: 1}, 0},
+		{"anthropic cut after a running total", Messages, named(`{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":5}}`),
+			facts{usage: Usage{-1, 5, -1, -1, -1}, known: true, events: 1}, 0},
+		{"a delta of another event is no output", Messages, named(`{"type":"other","delta":{"text":"x"}}`, `{"type":"other","delta":"x"}`), facts{events: 2}, 0},
 		{"anthropic thinking", Messages, named(
 			`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}`,
 			`{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"Let"}}`,
@@ -162,12 +165,14 @@ func TestStreamsOfEveryVendor(t *testing.T) {
 			facts{usage: Usage{12, 30, 8, -1, 20}, known: true, final: true, events: 3, content: 1}, 2},
 		{"azure", Chat, sse(`{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{}}]}`,
 			`{"choices":[{"content_filter_offsets":{},"content_filter_results":{},"finish_reason":null,"index":0,"logprobs":null}]}`,
-			chat(`{"content":"a"}`), counts1, "[DONE]"),
+			chat(`{"content":"a"}`), usageChunk, "[DONE]"),
 			facts{usage: Usage{19, 7, 3, -1, 2}, known: true, final: true, terminal: true, events: 5, content: 1}, 3},
 		{"vllm continuous usage, cut", Chat, sse(
 			`{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":5,"total_tokens":6,"completion_tokens":1}}`,
 			`{"choices":[{"delta":{"content":"b"}}],"usage":{"prompt_tokens":5,"total_tokens":7,"completion_tokens":2}}`),
 			facts{usage: Usage{5, 2, -1, -1, -1}, known: true, events: 2, content: 2}, 1},
+		{"vllm continuous usage, then the end", Chat, sse(`{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":5,"completion_tokens":1}}`, "[DONE]"),
+			facts{usage: Usage{5, 1, -1, -1, -1}, known: true, final: true, terminal: true, events: 2, content: 1}, 1},
 		{"vllm usage with choices null", Chat, sse(`{"choices":null,"usage":{"prompt_tokens":5,"completion_tokens":2}}`), facts{usage: Usage{5, 2, -1, -1, -1}, known: true, final: true, events: 1}, 0},
 		{"vllm usage without choices", Chat, sse(`{"usage":{"prompt_tokens":5,"completion_tokens":2}}`), facts{usage: Usage{5, 2, -1, -1, -1}, known: true, final: true, events: 1}, 0},
 		{"vllm reasoning", Chat, sse(chat(`{"reasoning":"r"}`)), facts{events: 1, content: 1}, 1},
@@ -196,11 +201,12 @@ func TestStreamsOfEveryVendor(t *testing.T) {
 			facts{events: 4, content: 4}, 1},
 		{"usage in a place that is none", Chat, sse(`{"choices":[{"delta":{"content":"x","usage":{"prompt_tokens":1}},"usage":{"prompt_tokens":1}}],"debug":{"usage":{"prompt_tokens":1}},"list":[{"usage":{"prompt_tokens":1}}]}`),
 			facts{events: 1, content: 1}, 1},
+		{"names with escapes are no names of ours", Chat, sse(`{"us\u0061ge":{"prompt_tokens":1},"\\usage":{"prompt_tokens":1},"usage\"":{"prompt_tokens":1}}`, `{"type":"\u0065rror"}`), facts{events: 2}, 0},
 		{"null and absent do not reset", Chat, sse(`{"usage":{"prompt_tokens":1,"completion_tokens":2}}`, `{"usage":null}`, `{"usage":{"completion_tokens":3,"prompt_tokens":null}}`),
 			facts{usage: Usage{1, 3, -1, -1, -1}, known: true, final: true, events: 3}, 0},
 		{"zero is known", Chat, sse(`{"usage":{"prompt_tokens":0,"completion_tokens":0}}`), facts{usage: Usage{0, 0, -1, -1, -1}, known: true, final: true, events: 1}, 0},
-		{"counts that are none", Chat, sse(`{"usage":{"prompt_tokens":-1,"completion_tokens":1.5}}`, `{"usage":{"prompt_tokens":1e3,"completion_tokens":99999999999999999999}}`, `{"usage":{"prompt_tokens":"7","completion_tokens":true}}`, `{"usage":{"prompt_tokens":{"a":1},"completion_tokens":[1]}}`, `{"usage":[{"prompt_tokens":1}]}`),
-			facts{events: 5}, 0},
+		{"counts that are none", Chat, sse(`{"usage":{"prompt_tokens":-1,"completion_tokens":1.5}}`, `{"usage":{"prompt_tokens":1e3,"completion_tokens":99999999999999999999}}`, `{"usage":{"prompt_tokens":9007199254740993,"completion_tokens":-0}}`, `{"usage":{"prompt_tokens":"7","completion_tokens":true}}`, `{"usage":{"prompt_tokens":{"a":1},"completion_tokens":[1]}}`, `{"usage":[{"prompt_tokens":1}]}`),
+			facts{events: 6}, 0},
 		{"half a document says nothing", Chat, "data: {\"usage\":{\"prompt_tokens\":1}\n\n", facts{events: 1}, 0},
 		{"a document and more says nothing", Chat, sse(`{"usage":{"prompt_tokens":1}} {}`), facts{events: 1}, 0},
 		{"garbage", Chat, sse("hello", `{"a" 1}`, `{"usage":}`, "{]", `"text"`, "12", "null", "[1,2]", `{"choices":{"delta":1}}`), facts{events: 9}, 0},

@@ -10,8 +10,8 @@ func TestStripTakesOutTheUsageEventOnly(t *testing.T) {
 	ev := func(s string) string { return "data: " + s + "\n\n" }
 	x := ev(chat(`{"content":"x"}`))
 	for _, c := range []struct{ name, in, want string }{
-		{"as OpenAI sends it", x + ev(stop) + ev(counts1) + ev("[DONE]"), x + ev(stop) + ev("[DONE]")},
-		{"alone", ev(counts1), ""},
+		{"as OpenAI sends it", x + ev(stop) + ev(usageChunk) + ev("[DONE]"), x + ev(stop) + ev("[DONE]")},
+		{"alone", ev(usageChunk), ""},
 		{"first", ev(usage) + x, x},
 		{"twice", ev(usage) + x + ev(usage) + ev(usage) + x, x + x},
 		{"usage before choices", ev(`{"usage":{"prompt_tokens":1},"choices":[]}`) + x, x},
@@ -131,7 +131,7 @@ func TestStripBound(t *testing.T) {
 }
 
 func TestNothingIsHeldBetweenEvents(t *testing.T) {
-	in := strings.Repeat("data: "+chat(`{"content":"x"}`)+"\n\n", 3) + "data: " + counts1 + "\n\n"
+	in := strings.Repeat("data: "+chat(`{"content":"x"}`)+"\n\n", 3) + "data: " + usageChunk + "\n\n"
 	var s Stream
 	s.Reset(Chat, true)
 	for i := range len(in) {

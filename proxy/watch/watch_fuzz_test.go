@@ -9,7 +9,7 @@ import (
 
 // seeds are event streams of every family and every trap of the grammar.
 var seeds = []string{
-	sse(role, chat(`{"content":"Hel"}`), stop, counts1, "[DONE]"),
+	sse(role, chat(`{"content":"Hel"}`), stop, usageChunk, "[DONE]"),
 	sse(`{"choices":[],"prompt_filter_results":[]}`, `{"choices":null,"usage":{}}`, `{"usage":{"prompt_tokens":1},"choices":[ ]}`),
 	named(`{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}`, `{"type":"content_block_delta","delta":{"text":"a"}}`, `{"type":"message_stop"}`),
 	named(`{"type":"response.output_text.delta","sequence_number":5,"delta":"Hi"}`, `{"type":"response.completed","response":{"usage":{"input_tokens":1}}}`),
@@ -94,11 +94,11 @@ func FuzzStrip(f *testing.F) {
 		})
 		out = append(out, cut.End(1, eof)...)
 		cut.Release()
-		if a != string(out) && eof {
+		if a != string(out) {
 			t.Fatalf("cuts change the output\nwhole %q\n  cut %q", a, out)
 		}
 		x, y, z := factsOf(&plain), factsOf(&whole), factsOf(&cut)
-		if x.mid = y.mid; x != y || eof && y != z {
+		if x.mid = y.mid; x != y || y != z {
 			t.Fatalf("facts differ\nplain %+v\nwhole %+v\n  cut %+v", x, y, z)
 		}
 		if want, sure := stripped(string(in)); sure && eof && want != string(out) {
@@ -239,33 +239,27 @@ func FuzzJSON(f *testing.F) {
 		if (first[0] == '{' || first[0] == '[' || first[0] == '"') && !whole.End() {
 			t.Fatal("a whole document is said to be cut")
 		}
-		var doc struct {
-			Usage *struct {
-				PromptTokens     json.RawMessage `json:"prompt_tokens"`
-				CompletionTokens json.RawMessage `json:"completion_tokens"`
-			} `json:"usage"`
-		}
-		if json.Unmarshal(in, &doc) != nil || doc.Usage == nil || !once(in, `"usage"`, `"prompt_tokens"`, `"completion_tokens"`) {
+		var doc, usage map[string]json.RawMessage // maps mind case, as we do
+		if json.Unmarshal(in, &doc) != nil || json.Unmarshal(doc["usage"], &usage) != nil || usage == nil ||
+			!once(in, `"usage"`, `"prompt_tokens"`, `"completion_tokens"`) {
 			return
 		}
-		for _, other := range []string{"input_tokens", "output_tokens", "TokenCount"} {
+		for _, other := range []string{"input_tokens", "output_tokens", "usageMetadata", "meta", "tokens\"", "message", "response", "x_groq"} {
 			if bytes.Contains(in, []byte(other)) {
 				return
 			}
 		}
-		if got, want := a.Input, count(doc.Usage.PromptTokens); got != want {
+		if got, want := a.Input, count(usage["prompt_tokens"]); got != want {
 			t.Fatalf("input %d, want %d", got, want)
 		}
-		if got, want := a.Output, count(doc.Usage.CompletionTokens); got != want {
+		if got, want := a.Output, count(usage["completion_tokens"]); got != want {
 			t.Fatalf("output %d, want %d", got, want)
 		}
 	})
 }
 
-// once reports whether each name is in the text at most once, in any case:
-// encoding/json does not mind case, we do.
+// once reports whether each name is in the text at most once.
 func once(in []byte, names ...string) bool {
-	in = bytes.ToLower(in)
 	for _, n := range names {
 		if bytes.Count(in, []byte(n)) > 1 {
 			return false

@@ -64,3 +64,25 @@ func BenchmarkBigEvent(b *testing.B) {
 		b.Run(name, func(b *testing.B) { benchFeed(b, Responses, false, in, 16<<10) })
 	}
 }
+
+func BenchmarkJSON(b *testing.B) {
+	vector := strings.Repeat("-0.0123456789,", 1535) + "0.5"
+	for name, in := range map[string]string{
+		"chat":       `{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"` + strings.Repeat(`Some words.\n`, 80) + `"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}}`,
+		"embeddings": `{"object":"list","data":[{"index":0,"embedding":[` + vector + `]}],"usage":{"prompt_tokens":8,"total_tokens":8}}`,
+		"image":      `{"created":1,"data":[{"b64_json":"` + strings.Repeat("iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", 1<<15) + `"}],"usage":{"input_tokens":8,"output_tokens":8}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			p := []byte(in)
+			b.SetBytes(int64(len(p)))
+			b.ReportAllocs()
+			for b.Loop() {
+				var j JSON
+				j.Reset()
+				for i := 0; i < len(p); i += 16 << 10 {
+					j.Feed(p[i:min(i+16<<10, len(p))])
+				}
+			}
+		})
+	}
+}
