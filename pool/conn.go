@@ -59,6 +59,9 @@ func newConn(nc net.Conn, sock *net.TCPConn, u *Upstream, buffers *Buffers) (*Co
 	return c, nil
 }
 
+// stopped is a deadline that has passed and stays.
+const stopped = 1
+
 // ReadBuffer reads at least one byte into (*buf).B[from:to]. Where *buf is nil
 // it lends one, and over plain TCP only once bytes have come, so that a quiet
 // stream holds no memory; on an error without bytes *buf is nil if it was nil.
@@ -164,7 +167,7 @@ func (c *Conn) ReadBy(at int64, expired bool) error {
 func (c *Conn) WriteBy(now int64, patience time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.interrupted || c.writeDeadline >= now+int64(patience) {
+	if c.interrupted || c.writeDeadline == stopped || c.writeDeadline >= now+int64(patience) {
 		return nil
 	}
 	c.writeDeadline = now + 2*int64(patience)
@@ -180,6 +183,46 @@ func (c *Conn) Interrupt() {
 	_ = c.Conn.SetDeadline(time.Unix(1, 0)) // a closed connection needs no interrupt
 }
 
+// StopWriting makes the owner's write, now or next, fail with a timeout. It is
+// for a goroutine of the owner's that reads meanwhile.
+func (c *Conn) StopWriting() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writeDeadline = stopped
+	_ = c.Conn.SetWriteDeadline(time.Unix(1, 0))
+}
+
+// ResumeWriting undoes StopWriting, when all had been written before it.
+func (c *Conn) ResumeWriting() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writeDeadline != stopped || c.interrupted {
+		return
+	}
+	c.writeDeadline = 0
+	_ = c.Conn.SetWriteDeadline(time.Time{})
+}
+
+// StopReading makes a read that a goroutine of the owner's is in fail with a
+// timeout.
+func (c *Conn) StopReading() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readDeadline = stopped
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// Unbounded takes the read deadline away, also one that StopReading set.
+func (c *Conn) Unbounded() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.interrupted {
+		return
+	}
+	c.readDeadline = 0
+	_ = c.Conn.SetReadDeadline(time.Time{})
+}
+
 // CloseWrite tells the upstream that no more will be sent.
 func (c *Conn) CloseWrite() error {
 	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok {
@@ -192,7 +235,7 @@ func (c *Conn) CloseWrite() error {
 // the answer to its end.
 func (c *Conn) Release() {
 	c.mu.Lock()
-	dead := c.interrupted
+	dead := c.interrupted || c.writeDeadline == stopped
 	c.mu.Unlock()
 	if dead {
 		c.Discard()

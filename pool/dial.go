@@ -45,6 +45,26 @@ func newDialer(host, port string, useTLS bool, cfg *configs.Upstream) (*dialer, 
 	return d, nil
 }
 
+// dialled is what became of an attempt to connect.
+type dialled struct {
+	conn *Conn
+	err  error
+}
+
+// connect dials and wraps; it blocks for no longer than the connect deadline.
+func (d *dialer) connect(u *Upstream, buffers *Buffers) dialled {
+	nc, sock, err := d.dial()
+	if err != nil {
+		return dialled{err: err}
+	}
+	c, err := newConn(nc, sock, u, buffers)
+	if err != nil {
+		_ = nc.Close()
+		return dialled{err: fmt.Errorf("use the connection to %s: %w", d.addr, err)}
+	}
+	return dialled{conn: c}
+}
+
 // dial returns the connection and the TCP socket under it.
 func (d *dialer) dial() (net.Conn, *net.TCPConn, error) {
 	ctx := context.Background()

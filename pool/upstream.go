@@ -112,11 +112,16 @@ func NewUpstream(index int, cfg *configs.Upstream, buffers *Buffers) (*Upstream,
 		MaxConns:            maxConns,
 		MaxIdleConnDuration: cfg.IdleTimeout,
 		Dial: func(string) (net.Conn, error) {
-			nc, sock, err := d.dial()
-			if err != nil {
-				return nil, err
+			// In a goroutine of its own, since dialling and TLS handshakes
+			// use a deep stack, which the caller would keep for as long as
+			// its stream lasts.
+			done := make(chan dialled, 1)
+			go func() { done <- d.connect(u, buffers) }()
+			r := <-done
+			if r.err != nil {
+				return nil, r.err // not r.conn: a nil *Conn is no nil net.Conn
 			}
-			return newConn(nc, sock, u, buffers)
+			return r.conn, nil
 		},
 	}
 	lend(u, u.client.AcquireConn, u.client.ReleaseConn, u.client.CloseConn)

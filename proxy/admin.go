@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -25,15 +25,7 @@ type admin struct {
 
 func newAdmin(cfg configs.Admin, s *Server) (*admin, error) {
 	a := &admin{}
-	if cfg.TokenFile != "" {
-		b, err := os.ReadFile(cfg.TokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("read admin.token_file: %w", err)
-		}
-		token := strings.TrimSpace(string(b))
-		if token == "" {
-			return nil, fmt.Errorf("admin.token_file %q is empty", cfg.TokenFile)
-		}
+	if token := cfg.Token.Reveal(); token != "" {
 		sum := sha256.Sum256([]byte(token))
 		a.token = &sum
 	}
@@ -52,11 +44,15 @@ func newAdmin(cfg configs.Admin, s *Server) (*admin, error) {
 		w.Header().Set("Content-Type", telemetry.ContentType)
 		s.tel.WriteMetrics(w)
 	})
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	a.http = &http.Server{
 		Handler:           a.guard(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
+		WriteTimeout:      5 * time.Minute, // a profile takes as long as it is asked to,
 		IdleTimeout:       90 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 	}

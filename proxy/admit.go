@@ -35,12 +35,9 @@ const (
 // touches the body of a request that carries Expect, so a refused one is made
 // to carry it.
 func (s *Server) headerReceived(h *fasthttp.RequestHeader) (conf fasthttp.RequestConfig) {
-	if fixedRoute(h.RequestURI()) {
-		return conf
-	}
 	var a admission
 	err := badHead(h)
-	if err == nil {
+	if err == nil && !fixedRoute(h.RequestURI()) {
 		err = s.admit(h, &a)
 	}
 	if err != nil {
@@ -55,26 +52,30 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (conf fasthttp.Reques
 
 // expect answers a refused request, and lets the others go on.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
-	if fixedRoute(ctx.Request.Header.RequestURI()) {
+	h := &ctx.Request.Header
+	var a admission
+	err := badHead(h)
+	if err == nil && !fixedRoute(h.RequestURI()) {
+		err = s.admit(h, &a)
+	}
+	if err == nil {
 		return fasthttp.StatusContinue
 	}
 	x := &ctx.Conn().(*clientConn).x
 	defer x.recovered()
 	x.begin(ctx)
-	err := badHead(&ctx.Request.Header)
-	if err == nil {
-		err = s.admit(&ctx.Request.Header, &x.adm)
-	}
-	if err == nil {
-		x.active = false // the handler begins it again
-		return fasthttp.StatusContinue
-	}
+	x.adm = a
 	x.refuse(err)
 	return ctx.Response.StatusCode()
 }
 
 // badHead refuses a head that two servers could read differently.
 func badHead(h *fasthttp.RequestHeader) *apiError {
+	switch string(h.Protocol()) {
+	case "HTTP/1.1", "HTTP/1.0":
+	default:
+		return errVersion
+	}
 	if err := h1.CheckRequest(h.RawHeaders(), h.IsHTTP11()); err != nil {
 		return badFraming("The request's head is malformed: " + err.Error() + ".")
 	}

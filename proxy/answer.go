@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"strconv"
-
 	"github.com/valyala/fasthttp"
 
 	"streamrelay/proxy/h1"
@@ -39,11 +37,9 @@ func (x *exchange) answer() *apiError {
 		x.from = x.to
 		x.finish(x.ans.reason(x.head.Status, nil, false), nil)
 	case !x.head.Chunked && length >= 0:
-		// Whole already: head and body leave in fasthttp's one write.
-		x.body.whole = int64(x.to-x.from) >= length
 		x.body.sized = true
-		ctx.Response.ImmediateHeaderFlush = !x.body.whole
-		x.c.corked = !x.body.whole
+		ctx.Response.ImmediateHeaderFlush = true
+		x.c.corked = true
 		ctx.Response.SetBodyStream(&x.body, int(length))
 	case !ctx.Request.Header.IsHTTP11():
 		// HTTP/1.0 knows no chunks: the close ends the body (RFC 9112 §7).
@@ -53,7 +49,7 @@ func (x *exchange) answer() *apiError {
 	case x.srv.stream.Carrier == "writer":
 		x.detach()
 		ctx.Response.ImmediateHeaderFlush = true
-		ctx.Response.SetBodyStreamWriter(x.writeFn)
+		ctx.Response.SetBodyStream(x.newWriterCarrier(), -1)
 	default:
 		x.body.sized = false
 		ctx.Response.ImmediateHeaderFlush = true
@@ -96,7 +92,7 @@ func (x *exchange) writeHead() {
 		h.Set("Cache-Control", "no-cache, no-transform")
 		h.Set("X-Accel-Buffering", "no")
 	}
-	if s := x.head.Status; (s == 429 || s >= 500) && len(x.head.RetryAfter) == 0 && s == 429 {
-		h.Set("Retry-After", strconv.Itoa(1))
+	if x.head.Status == fasthttp.StatusTooManyRequests && len(x.head.RetryAfter) == 0 {
+		h.Set("Retry-After", "1") // without it SDKs try again at once
 	}
 }

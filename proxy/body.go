@@ -3,12 +3,9 @@ package proxy
 import (
 	"errors"
 	"io"
-	"time"
 
 	"streamrelay/pool"
-	"streamrelay/proxy/h1"
 	"streamrelay/proxy/peek"
-	"streamrelay/telemetry"
 )
 
 // bodyTaken: the body has been read to its end.
@@ -95,8 +92,10 @@ func (x *exchange) holdBody() *apiError {
 			return errBodyTimeout
 		}
 	}
-	if length >= 0 && len(x.held.B) != length {
-		return errBodyBroken
+	// fasthttp says io.EOF also where a chunked body is cut before a chunk. Then
+	// the connection has ended, which no body that is whole waits for.
+	if length >= 0 && len(x.held.B) != length || x.c.eof {
+		return x.bodyError(io.ErrUnexpectedEOF)
 	}
 	x.obs.BytesIn = int64(len(x.held.B))
 	x.adm.body = bodyTaken
@@ -109,7 +108,7 @@ func (x *exchange) bodyError(err error) *apiError {
 	if errors.As(err, &t) && t.Timeout() {
 		return errBodyTimeout
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+	if x.c.eof || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		x.c.clientGone()
 	}
 	return errBodyBroken
@@ -156,7 +155,7 @@ const formWindow = 64 << 10
 // in the held block to be sent first.
 func (x *exchange) peekForm() *apiError {
 	boundary, ok := peek.Boundary(x.adm.head.contentType)
-	if !ok {
+	if !ok || !endpoints[x.adm.target.endpoint].model {
 		return nil
 	}
 	if err := x.grow(pool.BufferSize); err != nil {
@@ -197,98 +196,3 @@ func (x *exchange) peekForm() *apiError {
 		}
 	}
 }
-
-// uploadBody sends a streamed body to the upstream as it comes: what peekForm
-// read first, then the rest. chunked says that the client gave no length.
-func (x *exchange) uploadBody(chunked bool) *apiError {
-	x.c.bodyIdle = x.srv.limits.BodyIdleTimeout
-	defer func() { x.c.bodyIdle = 0 }()
-	if x.held != nil && len(x.held.B) > 0 {
-		if err := x.uploadPiece(x.held.B, chunked); err != nil {
-			return err
-		}
-	}
-	x.releaseBody()
-	buf := x.srv.buffers.Get()
-	defer buf.Put()
-	r := x.ctx.RequestBodyStream()
-	if r == nil {
-		return errBodyBroken
-	}
-	for {
-		n, err := r.Read(buf.B[h1.ChunkRoom : pool.BufferSize-2])
-		if n > 0 {
-			from, to := h1.ChunkRoom, h1.ChunkRoom+n
-			if chunked {
-				from, to = h1.Frame(buf.B[:], from, to)
-			}
-			if e := x.upload(buf.B[from:to], n); e != nil {
-				return e
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return x.bodyError(err)
-		}
-	}
-	x.adm.body = bodyTaken
-	if chunked {
-		return x.upload(lastChunk, 0)
-	}
-	if length := x.ctx.Request.Header.ContentLength(); int64(length) != x.obs.BytesIn {
-		return errBodyBroken
-	}
-	return nil
-}
-
-var lastChunk = []byte("0\r\n\r\n")
-
-// uploadPiece sends bytes that stand in a block, which has no room for framing.
-func (x *exchange) uploadPiece(p []byte, chunked bool) *apiError {
-	if !chunked {
-		return x.upload(p, len(p))
-	}
-	var frame [h1.ChunkRoom]byte
-	if e := x.upload(frame[h1.FrameHead(frame[:], len(p)):], 0); e != nil {
-		return e
-	}
-	if e := x.upload(p, len(p)); e != nil {
-		return e
-	}
-	return x.upload(crlf, 0)
-}
-
-var crlf = []byte("\r\n")
-
-// upload writes p, which carries n bytes of the body.
-func (x *exchange) upload(p []byte, n int) *apiError {
-	x.obs.BytesIn += int64(n)
-	if x.obs.BytesIn > int64(x.srv.limits.MaxUpload) {
-		return errBodyTooBig
-	}
-	if err := x.conn.WriteBy(x.srv.now(), uploadPatience(x.up.Timeouts.Head)); err != nil {
-		return errUpstreamCut
-	}
-	if _, err := x.conn.Write(p); err != nil {
-		if x.c.gone.Load() {
-			return errUpstreamCut // refuse will see that the client is gone
-		}
-		return errStoppedReading
-	}
-	return nil
-}
-
-// uploadPatience is how long an upstream may take nothing of a request.
-func uploadPatience(head time.Duration) time.Duration {
-	if head <= 0 {
-		return time.Minute
-	}
-	return head
-}
-
-// errStoppedReading marks an upstream that takes no more of the request; it
-// may have answered already, which is looked for.
-var errStoppedReading = &apiError{status: 502, typ: "api_error", code: "upstream_error", end: telemetry.UpstreamCut, retry: "false",
-	message: "The upstream stopped reading the request."}

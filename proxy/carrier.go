@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
+
+	"github.com/valyala/fasthttp"
 
 	"streamrelay/pool"
 	"streamrelay/proxy/h1"
@@ -35,7 +38,6 @@ type outlet struct {
 type bodyReader struct {
 	x     *exchange
 	sized bool // the length is known: no chunks
-	whole bool // all of it is in x.in
 }
 
 // Read relays the whole body in chunks; p stays unused. io.EOF says that the
@@ -52,15 +54,11 @@ func (b *bodyReader) Read([]byte) (n int, err error) {
 // With chunks it would allocate a writer for it.
 func (b *bodyReader) SupportsBodyWriteTo() bool { return b.sized }
 
-// WriteTo relays the whole body of a known length.
-func (b *bodyReader) WriteTo(w io.Writer) (n int64, err error) {
+// WriteTo relays the whole body of a known length; w stays unused.
+func (b *bodyReader) WriteTo(io.Writer) (n int64, err error) {
 	x := b.x
 	defer x.recoveredBody(&err)
-	out := outlet{x: x}
-	if b.whole {
-		out.w = w
-	}
-	if !x.pump(out) {
+	if !x.pump(outlet{x: x}) {
 		return x.obs.BytesOut, errBroken
 	}
 	return x.obs.BytesOut, nil
@@ -73,18 +71,37 @@ func (b *bodyReader) Close() (err error) {
 	return nil
 }
 
-// writeBody is the writer carrier: fasthttp runs it in a goroutine of its own,
-// with a pipe between it and the connection.
-func (x *exchange) writeBody(w *bufio.Writer) {
+// writerCarrier is the body as SetBodyStreamWriter would give it: writeBody runs
+// in a goroutine of its own, with a pipe between it and the connection. Unlike
+// fasthttp's, its end breaks the transfer when the answer was not whole.
+type writerCarrier struct {
+	io.ReadCloser
+	whole *atomic.Bool
+}
+
+func (x *exchange) newWriterCarrier() *writerCarrier {
+	whole := new(atomic.Bool)
+	return &writerCarrier{
+		whole:      whole,
+		ReadCloser: fasthttp.NewStreamReader(func(w *bufio.Writer) { whole.Store(x.writeBody(w)) }),
+	}
+}
+
+// Read hands on what writeBody flushed.
+func (w *writerCarrier) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if err == io.EOF && !w.whole.Load() {
+		err = errBroken
+	}
+	return n, err
+}
+
+// writeBody relays the whole body and ends the exchange.
+func (x *exchange) writeBody(w *bufio.Writer) (whole bool) {
 	var err error
 	defer x.finishAnswer()
 	defer x.recoveredBody(&err)
-	if !x.pump(outlet{x: x, w: w, flush: w}) {
-		// fasthttp ends the body when this returns, and knows no other way
-		// to be told that it is not whole.
-		x.c.clientGone()
-		_ = x.c.Conn.Close()
-	}
+	return x.pump(outlet{x: x, w: w, flush: w})
 }
 
 // closeDelimited is the carrier for HTTP/1.0: head and body by hand, the close

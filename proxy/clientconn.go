@@ -1,11 +1,15 @@
 package proxy
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/valyala/fasthttp"
 
 	"streamrelay/pool"
 )
@@ -29,6 +33,11 @@ type clientConn struct {
 	writeDeadline int64         // as it stands on the socket, 0: none
 	bodyIdle      time.Duration // >0: each read is of a request body and has so long
 	linger        bool          // the request was answered before it was read
+	eof           bool          // a read found the client's side closed
+	mute          bool          // nothing more is to be sent
+	line          lineState
+	lastCR        bool // the last byte of a request line so far
+	bareLF        bool // the request line ended in LF alone
 
 	gone    atomic.Bool  // the client closed its side
 	goneAt  atomic.Int64 // when the watcher saw it
@@ -48,11 +57,62 @@ func (c *clientConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if n == 0 && err != nil {
+		c.eof = true
+	}
+	if c.line != lineSeen && n > 0 {
+		c.readLine(p[:n])
+	}
+	return n, err
+}
+
+// How far the request line has been seen on the wire.
+type lineState uint8
+
+const (
+	lineFresh lineState = iota // nothing of the request has been read
+	lineBegun                  // its first bytes have
+	lineSeen                   // its line end has, or it came with the request before
+)
+
+// readLine looks how the request line ends, which fasthttp does not show: a
+// bare LF is refused. A request line that was read together with the request
+// before it is not seen here.
+func (c *clientConn) readLine(p []byte) {
+	i := bytes.IndexByte(p, '\n')
+	if i < 0 {
+		c.line, c.lastCR = lineBegun, p[len(p)-1] == '\r'
+		return
+	}
+	if i > 0 {
+		c.lastCR = p[i-1] == '\r'
+	}
+	c.bareLF = !c.lastCR
+	c.line, c.lastCR = lineSeen, false
+}
+
+// connState follows fasthttp from request to request.
+func connState(nc net.Conn, state fasthttp.ConnState) {
+	c, ok := nc.(*clientConn)
+	if !ok {
+		return
+	}
+	switch state {
+	case fasthttp.StateIdle:
+		c.line, c.lastCR, c.bareLF = lineFresh, false, false
+	case fasthttp.StateActive:
+		if c.line == lineFresh { // the first byte was there without a read
+			c.line = lineSeen
+		}
+	}
 }
 
 // Write writes p behind what is pending, or keeps it while corked.
 func (c *clientConn) Write(p []byte) (int, error) {
+	if c.mute {
+		return 0, syscall.EPIPE
+	}
 	if !c.corked && len(c.pending) == 0 {
 		return c.write(p)
 	}
@@ -117,6 +177,16 @@ func (c *clientConn) flush() error {
 	buf.Put()
 	return err
 }
+
+// SetWriteDeadline does nothing: write sets the socket's own. fasthttp, told
+// by flushEach that the handler has set one, calls it.
+func (c *clientConn) SetWriteDeadline(time.Time) error { return nil }
+
+// flushEach makes fasthttp flush the answer even where the next request waits
+// already: it would keep the end of this one until that one is answered, which
+// may be minutes. It flushes each answer of a handler that set a write
+// deadline, since it cannot know how long that one holds.
+func flushEach(ctx *fasthttp.RequestCtx) { _ = ctx.SetWriteDeadline(time.Time{}) }
 
 // write writes to the socket, under a deadline that is at least
 // write_idle_timeout away and is moved at most once in that time: a client

@@ -27,23 +27,24 @@ type endpoint struct {
 	prefix string // of the path after the dialect's root
 	json   bool   // a POST's body is JSON whatever its Content-Type says, unless it is a form
 	model  bool   // a POST names a model that rules apply to
+	exact  bool   // … only at the path itself, not below it
 	family watch.Family
 	usage  bool // stream_options.include_usage is understood
 }
 
 // endpoints is searched in order; the last row takes what no other does.
 var endpoints = [...]endpoint{
-	{name: "chat_completions", prefix: "/chat/completions", json: true, model: true, family: watch.Chat, usage: true},
-	{name: "completions", prefix: "/completions", json: true, model: true, family: watch.Chat, usage: true},
-	{name: "responses", prefix: "/responses", json: true, model: true, family: watch.Responses},
-	{name: "embeddings", prefix: "/embeddings", json: true, model: true, family: watch.Other},
-	{name: "count_tokens", prefix: "/messages/count_tokens", json: true, model: true, family: watch.Messages},
-	{name: "messages", prefix: "/messages", json: true, model: true, family: watch.Messages},
+	{name: "chat_completions", prefix: "/chat/completions", json: true, model: true, exact: true, family: watch.Chat, usage: true},
+	{name: "completions", prefix: "/completions", json: true, model: true, exact: true, family: watch.Chat, usage: true},
+	{name: "responses", prefix: "/responses", json: true, model: true, exact: true, family: watch.Responses},
+	{name: "embeddings", prefix: "/embeddings", json: true, model: true, exact: true, family: watch.Other},
+	{name: "count_tokens", prefix: "/messages/count_tokens", json: true, model: true, exact: true, family: watch.Messages},
+	{name: "messages", prefix: "/messages", json: true, model: true, exact: true, family: watch.Messages},
 	{name: "models", prefix: "/models", family: watch.Other},
 	{name: "images", prefix: "/images", json: true, model: true, family: watch.Responses},
 	{name: "audio", prefix: "/audio", json: true, model: true, family: watch.Responses},
-	{name: "moderations", prefix: "/moderations", json: true, model: true, family: watch.Other},
-	{name: "rerank", prefix: "/rerank", json: true, model: true, family: watch.Other},
+	{name: "moderations", prefix: "/moderations", json: true, model: true, exact: true, family: watch.Other},
+	{name: "rerank", prefix: "/rerank", json: true, model: true, exact: true, family: watch.Other},
 	{name: "files", prefix: "/files", family: watch.Other},
 	{name: "uploads", prefix: "/uploads", family: watch.Other},
 	{name: "batches", prefix: "/batches", family: watch.Other},
@@ -72,6 +73,7 @@ type target struct {
 	rest        []byte // the path after the dialect's root, with its slash
 	dialect     dialect
 	endpoint    int
+	tail        []byte // what follows the endpoint's prefix
 	pathModel   []byte // the model that the path names, still percent-encoded; nil: none
 }
 
@@ -139,7 +141,7 @@ func (t *target) classify() {
 	t.endpoint = endpointOther
 	for i := range endpoints[:endpointGemini] {
 		if underRoot(rest, endpoints[i].prefix) {
-			t.endpoint = i
+			t.endpoint, t.tail = i, rest[len(endpoints[i].prefix):]
 			return
 		}
 	}

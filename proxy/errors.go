@@ -62,6 +62,8 @@ var (
 		message: "No upstream of this relay speaks the dialect of this path."}
 	errMethod = &apiError{status: 405, typ: invalidRequest, code: "method_not_allowed", end: telemetry.Denied, close: true,
 		allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS", message: "The method is not allowed."}
+	errVersion = &apiError{status: 505, typ: invalidRequest, code: "http_version_not_supported", end: telemetry.Denied, close: true,
+		message: "The relay speaks HTTP/1.1 and HTTP/1.0."}
 	errUpgrade = &apiError{status: 426, typ: invalidRequest, code: "upgrade_not_supported", end: telemetry.Denied,
 		message: "WebSocket is not supported; use HTTP with server-sent events."}
 	errDotDot      = badRequest("invalid_path", "The path holds a .. segment.")
@@ -113,6 +115,9 @@ func writeError(ctx *fasthttp.RequestCtx, e *apiError, d dialect, requestID []by
 	h := &res.Header
 	h.SetContentType("application/json")
 	h.SetBytesV("X-Request-Id", requestID)
+	if d == dialectAnthropic {
+		h.SetBytesV("Request-Id", requestID) // the only name that its SDKs read
+	}
 	if e.status == fasthttp.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
 	}

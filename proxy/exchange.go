@@ -52,14 +52,12 @@ type exchange struct {
 	failure  *apiError // what ended the answer early
 	counted  bool      // among the active streams
 	body     bodyReader
-	writeFn  fasthttp.StreamWriter
 }
 
 // init prepares the exchange of a new connection.
 func (x *exchange) init(c *clientConn) {
 	x.c, x.srv = c, c.srv
 	x.body.x = x
-	x.writeFn = x.writeBody
 }
 
 // begin starts the exchange for ctx's request.
@@ -77,6 +75,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.adm = admission{}
 	x.ans.reset()
 	x.srv.tel.InFlight.Inc()
+	flushEach(ctx)
 }
 
 // formatID writes id in the form of RFC 9562 §4.
@@ -111,7 +110,10 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	x := &ctx.Conn().(*clientConn).x
 	defer x.recovered()
 	x.begin(ctx)
-	err := s.admit(&ctx.Request.Header, &x.adm)
+	err := x.lateCheck()
+	if err == nil {
+		err = s.admit(&ctx.Request.Header, &x.adm)
+	}
 	x.adopt()
 	if err == nil {
 		err = x.takeBody()
@@ -130,14 +132,35 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	}
 }
 
+// lateCheck refuses what could not be refused before the body was begun:
+// fasthttp asks ExpectHandler for HTTP/1.1 alone, and does not show how the
+// request line ended.
+func (x *exchange) lateCheck() *apiError {
+	h := &x.ctx.Request.Header
+	if !h.IsHTTP11() {
+		if err := badHead(h); err != nil {
+			return err
+		}
+	}
+	if x.c.bareLF {
+		return badFraming("The request line does not end in CRLF.")
+	}
+	if h.ContentLength() == -1 {
+		// fasthttp takes chunks that end in more ways than RFC 9112 §7.1
+		// knows. So that nobody finds a second request behind them, the
+		// connection carries none.
+		x.ctx.SetConnectionClose()
+	}
+	return nil
+}
+
 // refuse answers with e where the client is still there, and ends the
 // exchange.
 func (x *exchange) refuse(e *apiError) {
 	x.adopt()
 	x.c.corked = false
 	if x.c.gone.Load() {
-		x.ctx.Response.Reset()
-		x.ctx.Response.Header.SetConnectionClose()
+		x.c.mute = true
 		x.finish(telemetry.ClientGone, nil)
 		return
 	}
@@ -202,7 +225,7 @@ func (x *exchange) releaseUpstream(now int64) {
 		x.conn.Release()
 	} else {
 		x.conn.Discard()
-		if at := x.c.goneAt.Load(); at != 0 && !x.ans.ended() {
+		if at := x.c.goneAt.Load(); at != 0 && !x.ans.over {
 			x.obs.Cancel = max(x.srv.now()-at, 1)
 		}
 	}

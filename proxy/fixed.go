@@ -26,6 +26,22 @@ func fixedRoute(uri []byte) bool {
 	return false
 }
 
+// checkFixed refuses a malformed request for a path that the relay answers
+// itself; false: it was answered.
+func (s *Server) checkFixed(ctx *fasthttp.RequestCtx) bool {
+	x := &ctx.Conn().(*clientConn).x
+	defer x.recovered()
+	x.ctx = ctx
+	err := x.lateCheck()
+	if err == nil {
+		x.ctx = nil
+		return true
+	}
+	x.begin(ctx)
+	x.refuse(err)
+	return false
+}
+
 // health says that the process serves.
 func (s *Server) health(ctx *fasthttp.RequestCtx) { plain(ctx, 200, "ok\n") }
 
@@ -123,6 +139,8 @@ func (s *Server) countRefusal(e *apiError) {
 		s.tel.Rejected(telemetry.RejectHeldBytes)
 	case errDraining:
 		s.tel.Rejected(telemetry.RejectDraining)
+	case errVersion:
+		s.tel.Rejected(telemetry.RejectBadRequest)
 	default:
 		if e.status != 400 && e.status != 415 {
 			return // an upstream's, counted with it

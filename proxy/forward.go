@@ -35,25 +35,24 @@ func (x *exchange) choose() *apiError {
 		model = decodeSegment(x.model[:0], a.target.pathModel)
 		x.obs.Model = model
 	}
-	if ep.model && x.ctx.IsPost() {
-		if !a.rec.AllowsModel(model) {
-			return errModelNotAllowed
-		}
-	} else if len(model) > 0 && !a.rec.AllowsModel(model) {
+	unnamed := len(model) == 0 && !x.modelCall()
+	if !unnamed && !a.rec.AllowsModel(model) {
 		return errModelNotAllowed
 	}
-	u, alias, err := x.srv.routing.Load().choose(a.target.dialect, model)
+	r := x.srv.routing.Load()
+	var u *pool.Upstream
+	var alias []byte
+	var err *apiError
+	if unnamed {
+		u, err = r.any(a.target.dialect) // lists, files and batches belong to no model
+	} else {
+		u, alias, err = r.choose(a.target.dialect, model)
+	}
+	if err == errModelNotFound && len(model) == 0 && a.body == bodyStream {
+		err = errModelFirst
+	}
 	if err != nil {
-		if err == errModelNotFound && len(model) == 0 && a.body == bodyStream {
-			return errModelFirst
-		}
-		if err == errModelNotFound && !ep.model {
-			// Lists, files and batches belong to no model.
-			u, _, err = x.srv.routing.Load().any(a.target.dialect)
-		}
-		if err != nil {
-			return err
-		}
+		return err
 	}
 	x.up = u
 	x.obs.Upstream = u.Index
@@ -69,6 +68,17 @@ func (x *exchange) choose() *apiError {
 	}
 	x.nEdits = len(edits)
 	return nil
+}
+
+// modelCall reports whether the request is one that a model answers: rules for
+// models apply to it even where it names none.
+func (x *exchange) modelCall() bool {
+	a := &x.adm
+	ep := &endpoints[a.target.endpoint]
+	if !ep.model || !x.ctx.IsPost() || a.body == bodyNone {
+		return false
+	}
+	return !ep.exact || len(a.target.tail) == 0
 }
 
 // forward sends the request to the upstream and reads the head of its answer.
@@ -157,11 +167,13 @@ func (x *exchange) sendRequest() (again bool, e *apiError) {
 		}
 		return n == 0 && x.conn.Reused, errStoppedReading
 	}
-	switch {
-	case held && !together:
+	if held && !together {
 		e = x.sendHeld(edits)
-	case x.adm.body == bodyStream:
+	} else if x.adm.body == bodyStream {
 		e = x.uploadBody(x.ctx.Request.Header.ContentLength() < 0)
+	}
+	if e == nil {
+		x.conn.ResumeWriting()
 	}
 	x.sent = x.srv.now()
 	return false, e
@@ -169,6 +181,7 @@ func (x *exchange) sendRequest() (again bool, e *apiError) {
 
 // sendHeld writes a large held body, with its edits, in its pieces.
 func (x *exchange) sendHeld(edits []peek.Edit) *apiError {
+	defer x.listen()()
 	at := 0
 	for i := 0; i <= len(edits); i++ {
 		end := len(x.held.B)
@@ -272,7 +285,9 @@ func (x *exchange) readHead() *apiError {
 	if x.sent == 0 {
 		x.sent = x.srv.now()
 	}
-	x.from, x.to = headroom, headroom
+	if x.in == nil {
+		x.from, x.to = headroom, headroom
+	}
 	for interim := 0; ; {
 		n, err := 0, error(nil)
 		if x.to > x.from {

@@ -133,9 +133,9 @@ func (r *routing) close() {
 }
 
 // any returns an upstream for what belongs to no model.
-func (r *routing) any(d dialect) (*pool.Upstream, []byte, *apiError) {
+func (r *routing) any(d dialect) (*pool.Upstream, *apiError) {
 	if len(r.byDialect[d]) == 0 {
-		return nil, nil, errNoUpstream
+		return nil, errNoUpstream
 	}
-	return r.byDialect[d][0], nil, nil
+	return r.byDialect[d][0], nil
 }

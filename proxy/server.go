@@ -28,6 +28,10 @@ type Options struct {
 	Ready     func() error // nil: ready as soon as it serves
 }
 
+// writeBuffer is fasthttp's, which each open stream keeps: enough for a head or
+// an error. Bodies leave by the client connection's own, pooled one.
+const writeBuffer = 1 << 10
+
 // Server relays. Make it with New, serve listeners with Serve, end it with
 // Shutdown.
 type Server struct {
@@ -86,10 +90,12 @@ func New(o Options) (*Server, error) {
 		HeaderReceived: s.headerReceived,
 		ExpectHandler:  s.expect,
 		ErrorHandler:   s.httpError,
+		ConnState:      connState,
 		Logger:         o.Log.ServerLog(),
 
 		Concurrency:     math.MaxInt32, // the listener bounds connections
 		ReadBufferSize:  int(cfg.Limits.MaxHeader),
+		WriteBufferSize: writeBuffer,
 		ReadTimeout:     cfg.Limits.HeaderTimeout,
 		IdleTimeout:     cfg.Limits.KeepaliveTimeout,
 		CloseOnShutdown: true,
@@ -130,7 +136,12 @@ func (s *Server) routes(metrics bool) fasthttp.RequestHandler {
 		r.GET(pathMetrics, s.metrics)
 	}
 	r.NotFound = s.relay
-	return r.Handler
+	return func(ctx *fasthttp.RequestCtx) {
+		if fixedRoute(ctx.Request.Header.RequestURI()) && !s.checkFixed(ctx) {
+			return
+		}
+		r.Handler(ctx)
+	}
 }
 
 // Serve accepts connections from ln until Shutdown; then it returns nil.

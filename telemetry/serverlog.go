@@ -1,9 +1,13 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,7 +28,14 @@ const maxServerText = 200
 // Printf logs a warning, at most one per format in 10 seconds. Numbers,
 // durations and addresses are printed; the text of anything else only up to
 // the first quote, question mark (a query may hold a key) or control character.
+//
+// A connection that broke is no news: the exchange on it says so in its record.
 func (s *ServerLog) Printf(format string, args ...any) {
+	for _, a := range args {
+		if err, ok := a.(error); ok && isBrokenConn(err) {
+			return
+		}
+	}
 	e := s.log.WarnEvery(format, s.every)
 	if e == nil {
 		return
@@ -41,6 +52,15 @@ func (s *ServerLog) Printf(format string, args ...any) {
 		}
 	}
 	e.Str("from", "fasthttp").Msg(fmt.Sprintf(format, clean...))
+}
+
+func isBrokenConn(err error) bool {
+	for _, broken := range []error{net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET, io.ErrUnexpectedEOF, os.ErrDeadlineExceeded} {
+		if errors.Is(err, broken) {
+			return true
+		}
+	}
+	return false
 }
 
 // withoutQuoted returns s up to where a client's bytes may begin.

@@ -15,7 +15,7 @@ import (
 // phases are the moments at which a client leaves.
 var phases = []struct{ name, simulate, body string }{
 	{"before_head", "ttft=60s", `{"model":"simulated","stream":true}`},
-	{"mid_stream", "gap=500ms,events=100", `{"model":"simulated","stream":true}`},
+	{"mid_stream", "gap=500ms,events=100", `{"model":"simulated","stream":true,"stream_options":{"include_usage":true}}`},
 	{"non_stream", "ttft=60s", `{"model":"simulated"}`},
 }
 

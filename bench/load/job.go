@@ -31,6 +31,7 @@ type Job struct {
 	Streams     int      `json:"streams"`      // connections, or streams held open
 	Rate        float64  `json:"rate"`         // requests a second, scenario open
 	Ramp        Duration `json:"ramp"`         // over which connections are opened
+	Spread      Duration `json:"spread"`       // over which the streams of paced spread their first events, so that they do not all send at the same moments
 	Settle      Duration `json:"settle"`       // before the window opens
 	Window      Duration `json:"window"`       // what is measured
 	Peer        int      `json:"peer"`         // process whose tree is measured, 0: none
@@ -61,8 +62,9 @@ type Result struct {
 
 // query is a request ready to be sent, and its answer.
 type query struct {
-	raw  []byte
-	want simulate.Expected
+	raw    []byte
+	want   simulate.Expected
+	header string // its X-Simulate
 }
 
 // run is the state that a run's goroutines share.
@@ -123,9 +125,20 @@ func (r *run) query(id, more string) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
+	return &query{raw: r.raw(header), want: want, header: header}, nil
+}
+
+// raw is a request as sent.
+func (r *run) raw(header string) []byte {
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
 		"X-Simulate: %s\r\nContent-Length: %d\r\n\r\n%s", r.job.Path, r.job.Addr, r.job.Key, header, len(r.job.Body), r.job.Body)
-	return &query{raw: []byte(raw), want: want}, nil
+}
+
+// after is q with its first event at a later time, which alters no byte of the
+// answer.
+func (r *run) after(q *query, ttft time.Duration) *query {
+	header := q.header + ",ttft=" + ttft.String()
+	return &query{raw: r.raw(header), want: q.want, header: header}
 }
 
 // event counts a content event that took delay.

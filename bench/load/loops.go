@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -46,9 +47,7 @@ func (r *run) open(ctx context.Context) (Result, error) {
 			defer r.wg.Done()
 			r.loop(i, q, deadline, func(k int) (int64, bool) {
 				due := start + int64(float64(i+k*r.job.Streams)*1e9/r.job.Rate)
-				if wait := due - simulate.Now(); wait > 0 {
-					time.Sleep(time.Duration(wait))
-				}
+				sleepUntil(due)
 				if r.recorded.Load() {
 					r.lag.Add(simulate.Now() - due)
 				}
@@ -104,7 +103,12 @@ func (r *run) paced(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	deadline := time.Now().Add(r.job.Ramp + r.job.Settle + r.job.Window + slack)
-	if err := r.ramp(ctx, q, deadline); err != nil {
+	// The golden ratio's multiples fill a circle evenly however many there are.
+	spread := func(i int) *query {
+		_, turn := math.Modf(float64(i) * math.Phi)
+		return r.after(q, time.Duration(turn*float64(r.job.Spread)))
+	}
+	if err := r.ramp(ctx, spread, deadline); err != nil {
 		return Result{}, err
 	}
 	res, err := r.window(ctx)
@@ -112,8 +116,9 @@ func (r *run) paced(ctx context.Context) (Result, error) {
 	return res, err
 }
 
-// ramp opens Streams connections evenly over Ramp and sends q on each.
-func (r *run) ramp(ctx context.Context, q *query, deadline time.Time) error {
+// ramp opens Streams connections evenly over Ramp and sends on the i-th what
+// q(i) is.
+func (r *run) ramp(ctx context.Context, q func(i int) *query, deadline time.Time) error {
 	start := time.Now()
 	for i := range r.job.Streams {
 		due := start.Add(r.job.Ramp * time.Duration(i) / time.Duration(r.job.Streams))
@@ -124,7 +129,7 @@ func (r *run) ramp(ctx context.Context, q *query, deadline time.Time) error {
 		go func() {
 			defer r.wg.Done()
 			sent := false
-			r.loop(i, q, deadline, func(int) (int64, bool) {
+			r.loop(i, q(i), deadline, func(int) (int64, bool) {
 				first := !sent
 				sent = true
 				return simulate.Now(), first
@@ -164,7 +169,7 @@ func (r *run) hold(ctx context.Context) (res Result, err error) {
 	if res.PssIdle, err = pss(r.pids); err != nil {
 		return res, err
 	}
-	if err := r.ramp(ctx, q, time.Now().Add(quiet+slack)); err != nil {
+	if err := r.ramp(ctx, func(int) *query { return q }, time.Now().Add(quiet+slack)); err != nil {
 		return res, err
 	}
 	if err := sleep(ctx, r.job.Settle); err != nil {

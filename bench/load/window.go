@@ -5,6 +5,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"streamrelay/bench/simulate"
 )
 
@@ -75,6 +77,23 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// sleepUntil sleeps until due. Go's own timers are up to a millisecond late, so
+// the end of the wait is left to the kernel.
+func sleepUntil(due int64) {
+	const late = 1500 * time.Microsecond
+	if d := time.Duration(due - simulate.Now()); d > late {
+		time.Sleep(d - late)
+	}
+	for {
+		d := due - simulate.Now()
+		if d <= 0 {
+			return
+		}
+		ts := unix.NsecToTimespec(d)
+		_ = unix.Nanosleep(&ts, nil) // interrupted or not, it is looked at again
 	}
 }
 

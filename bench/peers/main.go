@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"slices"
@@ -89,7 +90,7 @@ type settings struct {
 func parse(args []string) (s settings, err error) {
 	f := flag.NewFlagSet("peers", flag.ContinueOnError)
 	f.StringVar(&s.relay, "relay", "bin/relay", "the relay's binary")
-	f.StringVar(&s.nginx, "nginx", "nginx", "nginx's binary")
+	f.StringVar(&s.nginx, "nginx", findNginx(), "nginx's binary")
 	names := f.String("peers", "direct,nginx,relay", "any of direct, nginx, relay, relay-writer, goproxy, in the order of each turn")
 	list := f.String("scenarios", strings.Join(scenarioNames(), ","), "which to run")
 	tls := f.String("tls", "no", "TLS to the provider: no, yes or both")
@@ -130,6 +131,14 @@ func parse(args []string) (s settings, err error) {
 		}
 	}
 	return s, nil
+}
+
+// findNginx looks where Debian has it, too, which is not on every PATH.
+func findNginx() string {
+	if path, err := exec.LookPath("nginx"); err == nil {
+		return path
+	}
+	return "/usr/sbin/nginx"
 }
 
 func compare(args []string) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,42 +33,35 @@ func quick(t *testing.T) *settings {
 	return &s
 }
 
-// TestEveryScenarioPassesThroughEveryPeer runs the real thing, small.
-func TestEveryScenarioPassesThroughEveryPeer(t *testing.T) {
+// TestScenariosPassThroughPeers runs the real thing, small.
+func TestScenariosPassThroughPeers(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts processes for half a minute")
+		t.Skip("starts processes for some seconds")
 	}
 	s := quick(t)
-	for _, name := range []string{"nginx", "goproxy"} {
-		if name == "nginx" {
-			path, err := exec.LookPath("nginx")
+	for _, tt := range []struct {
+		peer, scenario string
+		tls            bool
+	}{
+		{"nginx", "paced", true}, {"nginx", "json", false}, {"nginx", "cancel", false},
+		{"goproxy", "burst", false}, {"goproxy", "cancel", true},
+	} {
+		t.Run(tt.peer+" "+tt.scenario, func(t *testing.T) {
+			if tt.peer == "nginx" && exec.Command(s.nginx, "-v").Run() != nil {
+				t.Skip("nginx is not installed: apt-get install nginx")
+			}
+			at := slices.IndexFunc(scenarios, func(sc scenario) bool { return sc.name == tt.scenario })
+			res, err := turn(context.Background(), s, t.TempDir(), scenarios[at], tt.peer, tt.tls)
 			if err != nil {
-				if path = "/usr/sbin/nginx"; exec.Command(path, "-v").Run() != nil {
-					t.Log("nginx is not installed (apt-get install nginx): left out")
-					continue
-				}
+				t.Fatal(err)
 			}
-			s.nginx = path
-		}
-		for _, tls := range []bool{false, true} {
-			for _, sc := range scenarios {
-				if tls && sc.name != "paced" && sc.name != "cancel" {
-					continue
-				}
-				t.Run(name+" "+sc.name+" "+tlsWord(tls), func(t *testing.T) {
-					res, err := turn(context.Background(), s, t.TempDir(), sc, name, tls)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if len(res.Errors) != 0 || res.Requests+res.Events == 0 || res.Never != 0 {
-						t.Errorf("%+v", res)
-					}
-					if sc.name != "hold" && sc.name != "cancel" && res.PeerCPU <= 0 {
-						t.Errorf("no CPU measured: %+v", res)
-					}
-				})
+			if len(res.Errors) != 0 || res.Requests+res.Events == 0 || res.Never != 0 {
+				t.Errorf("%+v", res)
 			}
-		}
+			if tt.scenario != "cancel" && res.PeerCPU <= 0 {
+				t.Errorf("no CPU measured: %+v", res)
+			}
+		})
 	}
 }
 

@@ -35,6 +35,7 @@ var scenarios = []scenario{
 		events := int((ramp+settle+s.window+time.Second)/(50*time.Millisecond)) + 1
 		return load.Job{
 			Scenario: "paced", Path: path, Body: streamBody(s), Streams: s.streams, Ramp: ramp, Settle: settle, Window: s.window,
+			Spread:   50 * time.Millisecond,
 			Simulate: fmt.Sprintf("gap=50ms,events=%d,size=200", events),
 		}
 	}},

@@ -32,7 +32,7 @@ func Command() *cobra.Command {
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.Profile, err = ParseProfile(o.Profile, []byte(profile)); err != nil {
-				return fmt.Errorf("--profile: %w", err)
+				return usageError{fmt.Errorf("--profile: %w", err)}
 			}
 			if o.TLS, err = serverTLS(useTLS, certFile, keyFile, caOut); err != nil {
 				return err
@@ -62,11 +62,20 @@ func Command() *cobra.Command {
 	return cmd
 }
 
+// usageError is a mistake in how the command was called.
+type usageError struct{ error }
+
+// ExitCode is the process's.
+func (usageError) ExitCode() int { return 2 }
+
+// Unwrap returns the mistake.
+func (e usageError) Unwrap() error { return e.error }
+
 // serverTLS returns nil where neither a made nor a given certificate is asked
 // for.
-func serverTLS(make bool, certFile, keyFile, caOut string) (*tls.Config, error) {
+func serverTLS(made bool, certFile, keyFile, caOut string) (*tls.Config, error) {
 	switch {
-	case make:
+	case made:
 		cert, certPEM, _, err := SelfSigned()
 		if err != nil {
 			return nil, err

@@ -13,7 +13,7 @@ import (
 
 // conn serves one connection. Everything in it belongs to its one goroutine,
 // which waits for the client and for the next event's time in the same read
-// (a read deadline), so that a client that leaves is seen at once.
+// (the pacer interrupts it), so that a client that leaves is seen at once.
 type conn struct {
 	p   *Provider
 	nc  net.Conn
@@ -24,7 +24,8 @@ type conn struct {
 	body  []byte
 	out   []byte // what goes: collected here, then written at once
 	event []byte // one event, before it is framed
-	armed bool   // a read deadline is set
+	pace  wait   // its place with the pacer
+	armed bool   // a read deadline may be set
 
 	started time.Time // when the current request's body had been read
 	answer  answer
@@ -45,6 +46,7 @@ func newConn(p *Provider, raw *net.TCPConn) *conn {
 	if p.options.TLS != nil {
 		c.nc = tls.Server(raw, p.options.TLS)
 	}
+	c.pace = wait{at: -1, wake: c.wake}
 	return c
 }
 
@@ -67,21 +69,14 @@ func (c *conn) serve() {
 
 // once serves one request and reports whether the connection goes on.
 func (c *conn) once() bool {
-	if c.armed {
-		if c.nc.SetReadDeadline(time.Time{}) != nil {
-			return false
-		}
-		c.armed = false
+	if c.armed && !c.disarm() {
+		return false
 	}
 	c.out = c.out[:0]
 	if err := c.readHead(&c.head); err != nil {
 		return c.refuse(err)
 	}
 	h := &c.head
-	if h.internal == "" {
-		c.p.stats.requests.Add(1)
-		c.p.stats.routes.add(h.route.name)
-	}
 	// Both look into the read buffer, so before the body is read.
 	profileErr := c.readProfile(h.simulate)
 	c.readCredential(h.presented)
@@ -93,6 +88,8 @@ func (c *conn) once() bool {
 	if h.internal != "" {
 		return c.serveInternal()
 	}
+	c.p.stats.requests.Add(1)
+	c.p.stats.routes.add(h.route.name)
 	a := &c.answer
 	*a = answer{profile: c.profile, id: c.profile.ID, model: h.route.model}
 	if a.id == "" {
@@ -184,13 +181,16 @@ func (c *conn) fill() error {
 // wait returns true at due, and false as soon as the client is gone. A client
 // that has sent its next requests already is watched until those fill a buffer.
 func (c *conn) wait(due time.Time) bool {
-	if time.Until(due) <= 0 {
+	left := time.Until(due)
+	if left <= 0 {
 		return true
 	}
-	if c.nc.SetReadDeadline(due) != nil {
+	if c.armed && !c.disarm() {
 		return false
 	}
 	c.armed = true
+	c.p.pacer.add(&c.pace, Now()+int64(left))
+	defer c.p.pacer.remove(&c.pace)
 	for {
 		if c.w-c.r >= maxHead {
 			time.Sleep(time.Until(due))
@@ -200,6 +200,15 @@ func (c *conn) wait(due time.Time) bool {
 			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
+}
+
+// wake interrupts the connection's read; the pacer calls it.
+func (c *conn) wake() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// disarm lets the connection read again. The pacer must not know of it.
+func (c *conn) disarm() bool {
+	c.armed = false
+	return c.nc.SetReadDeadline(time.Time{}) == nil
 }
 
 // flush writes what was collected.

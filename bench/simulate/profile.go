@@ -192,7 +192,7 @@ func identifier(s string) (string, error) {
 		switch c := s[i]; {
 		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_', c == '.':
 		default:
-			return "", fmt.Errorf("want letters, digits and -_.")
+			return "", fmt.Errorf("want A-Z a-z 0-9 . _ -")
 		}
 	}
 	return s, nil

@@ -33,7 +33,7 @@ func TestParseProfile(t *testing.T) {
 		{"gap=fast", base, `X-Simulate gap="fast": want a duration like 150ms`},
 		{"stall=tail", base, `X-Simulate stall="tail": want a number of events or head`},
 		{"burst=yes", base, `X-Simulate burst="yes": want 1 or 0`},
-		{"id=a\r\nb", base, `X-Simulate id="a\r\nb": want letters, digits and -_.`},
+		{"id=a\r\nb", base, `X-Simulate id="a\r\nb": want A-Z a-z 0-9 . _ -`},
 		{"id=", base, `X-Simulate id="": want 1 to 64 characters`},
 	}
 	for _, tt := range tests {

@@ -23,6 +23,7 @@ type Options struct {
 type Provider struct {
 	options Options
 	stats   counters
+	pacer   *pacer
 	closing atomic.Bool
 
 	mu       sync.Mutex // protects listener and conns
@@ -45,6 +46,7 @@ func New(options Options) (*Provider, error) {
 		options: options,
 		stats:   counters{routes: newRouteCounters(), cancels: map[string]int64{}, credentials: map[string]*credential{}},
 		conns:   map[*conn]struct{}{},
+		pacer:   newPacer(),
 	}, nil
 }
 
@@ -62,15 +64,21 @@ func (p *Provider) Start(listen string) (addr string, err error) {
 		return "", errors.New("simulated provider was started before")
 	}
 	p.listener = l.(*net.TCPListener)
-	p.wg.Add(1)
+	p.wg.Add(2)
 	go p.accept(p.listener)
+	go func() {
+		defer p.wg.Done()
+		p.pacer.run()
+	}()
 	return l.Addr().String(), nil
 }
 
 // Close stops listening, breaks every connection and returns when all
 // goroutines have ended.
 func (p *Provider) Close() error {
-	p.closing.Store(true)
+	if !p.closing.Swap(true) {
+		close(p.pacer.closed)
+	}
 	p.mu.Lock()
 	if p.listener != nil {
 		p.listener.Close()

@@ -99,7 +99,7 @@ func TestLeavingAfterTheEndIsNoCancel(t *testing.T) {
 		}
 	}
 	eventually(t, "connections gone", func() bool { return p.Stats().ConnectionsOpen == 0 })
-	if st := p.Stats(); st.Cancels != 0 || st.Streams != 20 || st.Events != 60 || st.Connections != 20 || st.ByRoute["chat.completions"] != 20 {
+	if st := p.Stats(); st.Cancels != 0 || st.Streams != 20 || st.Events != 60 || st.Connections != 20 || st.ByRoute["chat.completions"] != 20 || st.BodyBytes != int64(20*len(streamBody)) {
 		t.Errorf("stats %+v", st)
 	}
 }

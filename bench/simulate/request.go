@@ -166,6 +166,7 @@ func (c *conn) readBody(h *head) ([]byte, error) {
 	if h.length >= 0 {
 		// The usual case: the whole body came with its head.
 		if !h.route.drop && int64(c.w-c.r) >= h.length {
+			c.p.stats.bodyBytes.Add(h.length)
 			b := c.buf[c.r : c.r+int(h.length)]
 			c.r += int(h.length)
 			return b, nil

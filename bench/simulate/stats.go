@@ -69,7 +69,7 @@ type Cancel struct {
 
 // Stats is the provider's view of what it has served.
 type Stats struct {
-	Requests        int64            `json:"requests"`
+	Requests        int64            `json:"requests"` // read to the last byte of their body
 	ByRoute         map[string]int64 `json:"by_route"`
 	Errors          int64            `json:"errors"`       // answers with a status of 400 and above
 	Unauthorized    int64            `json:"unauthorized"` // of which without a credential, or with a wrong one

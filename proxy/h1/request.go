@@ -55,7 +55,7 @@ func CheckRequest(block []byte, http11 bool) error {
 		case len("host"):
 			if EqualFold(name, "host") {
 				hosts++
-				if bytes.ContainsAny(value, ", \t") {
+				if !validHost(value) {
 					return ErrHost
 				}
 			}
@@ -86,6 +86,28 @@ func CheckRequest(block []byte, http11 bool) error {
 		return ErrHost
 	}
 	return nil
+}
+
+// hostTable marks unreserved, sub-delims without the comma, and :[]%.
+var hostTable = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	}
+	for _, c := range "-._~!$&'()*+;=:[]%" {
+		t[c] = true
+	}
+	return t
+}()
+
+// validHost reports whether b is uri-host [":" port] but for the grammar of
+// addresses (RFC 9110 §7.2, RFC 3986 §3.2.2). It may be empty.
+func validHost(b []byte) bool {
+	for _, c := range b {
+		if !hostTable[c] {
+			return false
+		}
+	}
+	return true
 }
 
 // parseLength returns the number that b is, or -1 where it is not 1*DIGIT of a
