@@ -1,12 +1,8 @@
 package pool
 
 import (
-	"crypto/tls"
-	"io"
 	"net"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +21,6 @@ type Conn struct {
 	owner *Upstream
 	lease any // the HostClient's own handle
 	tls   bool
-	raw   syscall.RawConn // the socket under TLS or not
 
 	// Deadlines as they stand on the socket, unix nanoseconds, 0 = none. Kept
 	// so that a deadline that moves with every event is set once per period
@@ -35,96 +30,77 @@ type Conn struct {
 	writeDeadline int64
 	interrupted   bool
 
-	// State of one ReadBuffer or Alive call, here so that the function values
-	// handed to the RawConn are made once per connection.
+	socket  socket
 	buffers *Buffers
-	buf     *Buffer
-	from    int
-	n       int
-	err     error
-	readFn  func(fd uintptr) bool
+	more    bool // TLS may hold decrypted bytes of records that came already
+
+	// State of one Alive call, here so that the function value handed to the
+	// RawConn is made once per connection.
+	pollErr error
 	pollFn  func(fd uintptr)
 	poll    [1]unix.PollFd
-}
-
-func newConn(nc net.Conn, sock *net.TCPConn, u *Upstream, buffers *Buffers) (*Conn, error) {
-	raw, err := sock.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	_, isTLS := nc.(*tls.Conn)
-	c := &Conn{Conn: nc, owner: u, raw: raw, tls: isTLS, buffers: buffers}
-	c.readFn = c.readReady
-	c.pollFn = c.pollNow
-	return c, nil
 }
 
 // stopped is a deadline that has passed and stays.
 const stopped = 1
 
 // ReadBuffer reads at least one byte into (*buf).B[from:to]. Where *buf is nil
-// it lends one, and over plain TCP only once bytes have come, so that a quiet
-// stream holds no memory; on an error without bytes *buf is nil if it was nil.
-// The errors are those of net.Conn.Read.
+// it lends one, and only once bytes have come, so that a quiet stream holds no
+// memory; on an error *buf is nil if it was nil. Over TLS it returns what all
+// records that came together hold. The errors are those of net.Conn.Read.
 func (c *Conn) ReadBuffer(buf **Buffer, from, to int) (int, error) {
 	if c.tls {
-		had := *buf != nil
-		if !had {
-			*buf = c.buffers.Get()
-		}
-		n, err := c.Conn.Read((*buf).B[from:to])
-		if n > 0 {
-			return n, nil
-		}
-		if !had {
-			(*buf).Put()
-			*buf = nil
-		}
-		return 0, err
+		return c.readRecords(buf, from, to)
 	}
 	if *buf != nil {
 		return c.Conn.Read((*buf).B[from:to])
 	}
-	c.from, c.n, c.err = from, to, nil // n carries the bound in and the count out
-	err := c.raw.Read(c.readFn)
-	b, n := c.buf, c.n
-	c.buf = nil
-	if err == nil {
-		err = c.err
-	}
+	b, n, err := c.socket.wait(from, to)
 	if err != nil {
-		b.Put()
 		return 0, err
 	}
 	*buf = b
 	return n, nil
 }
 
-// readReady tries one read; false means that nothing is there and that the
-// runtime shall wait for the socket.
-func (c *Conn) readReady(fd uintptr) bool {
-	b := c.buffers.Get()
+// readRecords reads what TLS has, or will have once the socket has more.
+func (c *Conn) readRecords(buf **Buffer, from, to int) (int, error) {
+	lent := *buf == nil
 	for {
-		n, err := unix.Read(int(fd), b.B[c.from:c.n])
-		switch {
-		case n > 0:
-			c.buf, c.n = b, n
-			return true
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			b.Put()
-			return false
-		case err != nil:
-			b.Put()
-			c.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
-			return true
-		default:
-			b.Put()
-			c.err = io.EOF
-			return true
+		if !c.more {
+			if err := c.socket.fill(); err != nil {
+				return 0, err
+			}
+		}
+		if lent {
+			*buf = c.buffers.Get()
+		}
+		n, err := c.drain((*buf).B[from:to])
+		if n > 0 {
+			return n, nil
+		}
+		if lent {
+			(*buf).Put()
+			*buf = nil
+		}
+		if err != nil && err != errWouldBlock {
+			return 0, err
 		}
 	}
+}
+
+// drain reads records into p until it is full or another record would have to
+// be waited for. An error is kept by crypto/tls and comes again.
+func (c *Conn) drain(p []byte) (n int, err error) {
+	c.socket.noWait = true
+	for n < len(p) && err == nil {
+		var m int
+		m, err = c.Conn.Read(p[n:])
+		n += m
+	}
+	c.socket.noWait = false
+	c.more = err != errWouldBlock
+	return n, err
 }
 
 // Alive looks, without waiting, whether an idle connection may be used again:
@@ -132,20 +108,20 @@ func (c *Conn) readReady(fd uintptr) bool {
 // waiting bytes are allowed, since session tickets come whenever the upstream
 // likes.
 func (c *Conn) Alive() bool {
-	c.err = nil
-	if err := c.raw.Control(c.pollFn); err != nil {
+	c.pollErr = nil
+	if err := c.socket.raw.Control(c.pollFn); err != nil {
 		return false
 	}
 	re := c.poll[0].Revents
 	if re&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
 		return false
 	}
-	return c.err == nil && (c.tls || re&unix.POLLIN == 0)
+	return c.pollErr == nil && (c.tls || re&unix.POLLIN == 0)
 }
 
 func (c *Conn) pollNow(fd uintptr) {
 	c.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
-	_, c.err = unix.Poll(c.poll[:], 0)
+	_, c.pollErr = unix.Poll(c.poll[:], 0)
 }
 
 // ReadBy makes reads fail with a timeout at the given time (unix nanoseconds)
@@ -247,4 +223,7 @@ func (c *Conn) Release() {
 
 // Discard closes the connection: the answer was not read to its end, or its
 // framing is in doubt.
-func (c *Conn) Discard() { c.owner.discard(c) }
+func (c *Conn) Discard() {
+	c.socket.drop()
+	c.owner.discard(c)
+}

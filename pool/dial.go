@@ -51,22 +51,9 @@ type dialled struct {
 	err  error
 }
 
-// connect dials and wraps; it blocks for no longer than the connect deadline.
+// connect makes a connection; it blocks for no longer than the connect
+// deadline.
 func (d *dialer) connect(u *Upstream, buffers *Buffers) dialled {
-	nc, sock, err := d.dial()
-	if err != nil {
-		return dialled{err: err}
-	}
-	c, err := newConn(nc, sock, u, buffers)
-	if err != nil {
-		_ = nc.Close()
-		return dialled{err: fmt.Errorf("use the connection to %s: %w", d.addr, err)}
-	}
-	return dialled{conn: c}
-}
-
-// dial returns the connection and the TCP socket under it.
-func (d *dialer) dial() (net.Conn, *net.TCPConn, error) {
 	ctx := context.Background()
 	if d.timeout > 0 {
 		var cancel context.CancelFunc
@@ -77,20 +64,27 @@ func (d *dialer) dial() (net.Conn, *net.TCPConn, error) {
 	var nd net.Dialer
 	nc, err := nd.DialContext(ctx, "tcp", d.addr)
 	if err != nil {
-		return nil, nil, err
+		return dialled{err: err}
 	}
-	sock, ok := nc.(*net.TCPConn)
+	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
 		_ = nc.Close()
-		return nil, nil, fmt.Errorf("dial %s: not a tcp connection but %T", d.addr, nc)
+		return dialled{err: fmt.Errorf("dial %s: not a tcp connection but %T", d.addr, nc)}
 	}
-	if d.tls == nil {
-		return nc, sock, nil
+	c := &Conn{Conn: tcp, owner: u, buffers: buffers}
+	c.pollFn = c.pollNow
+	if err := c.socket.init(tcp, buffers); err != nil {
+		_ = tcp.Close()
+		return dialled{err: fmt.Errorf("use the connection to %s: %w", d.addr, err)}
 	}
-	tc := tls.Client(nc, d.tls)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		_ = nc.Close()
-		return nil, nil, fmt.Errorf("tls handshake with %s: %w", d.addr, err)
+	if d.tls != nil {
+		over := tls.Client(&c.socket, d.tls)
+		if err := over.HandshakeContext(ctx); err != nil {
+			_ = tcp.Close()
+			c.socket.drop()
+			return dialled{err: fmt.Errorf("tls handshake with %s: %w", d.addr, err)}
+		}
+		c.Conn, c.tls, c.more = over, true, true
 	}
-	return tc, sock, nil
+	return dialled{conn: c}
 }
