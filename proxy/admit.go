@@ -64,6 +64,9 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	x := &ctx.Conn().(*clientConn).x
 	defer x.recovered()
 	x.begin(ctx)
+	if a.target.path == nil {
+		_ = a.describe(h) // the refusal at hand counts
+	}
 	x.adm = a
 	x.refuse(err)
 	return ctx.Response.StatusCode()
@@ -86,15 +89,17 @@ func badHead(h *fasthttp.RequestHeader) *apiError {
 // before and once after fasthttp has begun to read the body, and changes
 // nothing but a.
 func (s *Server) admit(h *fasthttp.RequestHeader, a *admission) *apiError {
-	a.head.scan(h.RawHeaders())
+	err := a.describe(h)
 	switch string(h.Method()) {
 	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
 	default:
 		return errMethod
 	}
-	a.target = target{}
-	if err := parseTarget(h.RequestURI(), a.head.anthropicVersion, &a.target); err != nil {
+	if err != nil {
 		return err
+	}
+	if a.head.vague {
+		return errVague
 	}
 	if err := a.head.checkConnection(); err != nil {
 		return err
@@ -111,6 +116,13 @@ func (s *Server) admit(h *fasthttp.RequestHeader, a *admission) *apiError {
 // queryKeys are the parameters of a query that a key may stand in; none of
 // them goes upstream.
 var queryKeys = [...]string{"key", "api_key"}
+
+// describe reads what the answer, were it a refusal, needs to know.
+func (a *admission) describe(h *fasthttp.RequestHeader) *apiError {
+	a.head.scan(h.RawHeaders())
+	a.target = target{}
+	return parseTarget(h.RequestURI(), a.head.anthropicVersion, &a.target)
+}
 
 // authenticate finds the key's record and the tenant the request is for.
 func (s *Server) authenticate(a *admission) *apiError {

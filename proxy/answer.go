@@ -34,7 +34,6 @@ func (x *exchange) answer() *apiError {
 		if ctx.IsHead() && length >= 0 {
 			ctx.Response.Header.SetContentLength(int(length))
 		}
-		x.from = x.to
 		x.finish(x.ans.reason(x.head.Status, nil, false), nil)
 	case !x.head.Chunked && length >= 0:
 		x.body.sized = true

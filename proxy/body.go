@@ -14,9 +14,10 @@ const bodyTaken bodyPlan = 255
 const (
 	firstBlock  = 16 << 10 // of a body whose length is not known
 	maxPrealloc = 1 << 20  // of a body whose length is only promised
-	// A held body must be there after so many idle timeouts, however steadily
-	// it trickles.
+	// A body must be there after so many idle timeouts and the time that it
+	// takes at minBodyRate, however steadily it trickles.
 	maxBodyIdles = 10
+	minBodyRate  = 32 << 10 // bytes/s
 )
 
 // takeBody reads a body that is held and looks into it; of a form it takes as
@@ -58,10 +59,7 @@ func (x *exchange) holdBody() *apiError {
 	if r == nil {
 		return errBodyBroken
 	}
-	idle := x.srv.limits.BodyIdleTimeout
-	x.c.bodyIdle = idle
-	defer func() { x.c.bodyIdle = 0 }()
-	until := x.start + int64(maxBodyIdles*idle)
+	defer x.readingBody()()
 	for {
 		b := x.held.B
 		if len(b) == cap(b) {
@@ -88,9 +86,7 @@ func (x *exchange) holdBody() *apiError {
 		if err != nil {
 			return x.bodyError(err)
 		}
-		if idle > 0 && x.srv.now() > until {
-			return errBodyTimeout
-		}
+		x.bodyCame(len(x.held.B))
 	}
 	// fasthttp says io.EOF also where a chunked body is cut before a chunk. Then
 	// the connection has ended, which no body that is whole waits for.
@@ -100,6 +96,19 @@ func (x *exchange) holdBody() *apiError {
 	x.obs.BytesIn = int64(len(x.held.B))
 	x.adm.body = bodyTaken
 	return nil
+}
+
+// readingBody gives the client's reads the deadlines of a body until the
+// returned function is called.
+func (x *exchange) readingBody() (done func()) {
+	x.c.bodyIdle = x.srv.limits.BodyIdleTimeout
+	x.bodyCame(0)
+	return x.bodyDone
+}
+
+// bodyCame moves the deadline of the whole body on by what n bytes may take.
+func (x *exchange) bodyCame(n int) {
+	x.c.bodyUntil = x.start + maxBodyIdles*int64(x.srv.limits.BodyIdleTimeout) + int64(n)*1e9/minBodyRate
 }
 
 // bodyError tells a slow client from a broken body.
@@ -161,8 +170,7 @@ func (x *exchange) peekForm() *apiError {
 	if err := x.grow(pool.BufferSize); err != nil {
 		return err
 	}
-	x.c.bodyIdle = x.srv.limits.BodyIdleTimeout
-	defer func() { x.c.bodyIdle = 0 }()
+	defer x.readingBody()()
 	r := x.ctx.RequestBodyStream()
 	if r == nil {
 		return errBodyBroken

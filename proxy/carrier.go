@@ -193,9 +193,11 @@ func (x *exchange) ended(out outlet, body []byte) bool {
 	if len(held) > 0 && out.copy(held) != nil {
 		return false
 	}
-	x.c.corked = false
 	if !out.chunked && out.w == nil { // fasthttp has nothing more to write
-		return x.c.flush() == nil
+		return out.uncork() == nil
+	}
+	if out.flush == nil {
+		x.c.corked = false
 	}
 	return true
 }
@@ -208,13 +210,25 @@ func (x *exchange) fail(out outlet, e *apiError) bool {
 	}
 	x.failure = e
 	x.ans.end(x.srv.now())
-	x.c.corked = false
+	if out.flush == nil {
+		x.c.corked = false
+	}
 	var last [512]byte
 	if b := x.ans.appendFailure(last[:0], e, x.requestID); len(b) > 0 {
 		_ = out.copy(b) // the transfer breaks in any case
 	}
-	_ = x.c.flush()
+	_ = out.uncork()
 	return false
+}
+
+// uncork sends what the connection has gathered. The writer carrier's
+// goroutine leaves the connection to fasthttp's, which alone writes to it.
+func (o *outlet) uncork() error {
+	if o.flush != nil {
+		return nil
+	}
+	o.x.c.corked = false
+	return o.x.c.flush()
 }
 
 // await waits for the upstream's next bytes, which then stand in x.in. Before
@@ -222,10 +236,9 @@ func (x *exchange) fail(out outlet, e *apiError) bool {
 // caller looks.
 func (x *exchange) await(out outlet) *apiError {
 	x.from, x.to = headroom, headroom
-	if err := x.c.flush(); err != nil {
+	if out.uncork() != nil {
 		return nil
 	}
-	x.c.corked = false
 	expired := false
 	for {
 		if limit := x.ans.deadline(); limit > 0 {

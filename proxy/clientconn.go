@@ -32,6 +32,7 @@ type clientConn struct {
 	corked        bool
 	writeDeadline int64         // as it stands on the socket, 0: none
 	bodyIdle      time.Duration // >0: each read is of a request body and has so long
+	bodyUntil     int64         // … but no longer than to here, unix ns
 	linger        bool          // the request was answered before it was read
 	eof           bool          // a read found the client's side closed
 	mute          bool          // nothing more is to be sent
@@ -53,7 +54,8 @@ type clientConn struct {
 // each read its own deadline.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if c.bodyIdle > 0 {
-		if err := c.Conn.SetReadDeadline(time.Now().Add(c.bodyIdle)); err != nil {
+		until := min(c.srv.now()+int64(c.bodyIdle), c.bodyUntil)
+		if err := c.Conn.SetReadDeadline(time.Unix(0, until)); err != nil {
 			return 0, err
 		}
 	}

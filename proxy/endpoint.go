@@ -74,11 +74,12 @@ type target struct {
 	dialect     dialect
 	endpoint    int
 	tail        []byte // what follows the endpoint's prefix
-	pathModel   []byte // the model that the path names, still percent-encoded; nil: none
+	pathModel   []byte // the model that the path names; nil: none
 }
 
 // parseTarget splits a request target (RFC 9112 §3.2). An absolute form is
-// served as its path; its authority is nobody's business but the client's.
+// served as its path; its authority is nobody's business but the client's. The
+// dialect is known also where it refuses.
 func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 	if len(uri) > 0 && uri[0] != '/' {
 		i := bytes.Index(uri, []byte("://"))
@@ -86,7 +87,7 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 			return errUnknownURL
 		}
 		uri = uri[i+3:]
-		if i = bytes.IndexByte(uri, '/'); i < 0 {
+		if i = bytes.IndexAny(uri, "/?#"); i < 0 || uri[i] != '/' {
 			return errUnknownURL
 		}
 		uri = uri[i:]
@@ -95,9 +96,7 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 	if i := bytes.IndexByte(uri, '?'); i >= 0 {
 		t.path, t.query = uri[:i], uri[i+1:]
 	}
-	if err := checkPath(t.path); err != nil {
-		return err
-	}
+	known := true
 	switch {
 	case underRoot(t.path, "/v1"):
 		t.rest = t.path[len("/v1"):]
@@ -109,6 +108,12 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 	case underRoot(t.path, "/openai"):
 		t.rest, t.dialect = t.path[len("/openai"):], dialectAzure
 	default:
+		known = false
+	}
+	if err := checkPath(t.path); err != nil {
+		return err
+	}
+	if !known {
 		return errUnknownURL
 	}
 	t.classify()
@@ -118,6 +123,12 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 // classify finds the endpoint, and the model where the path names it.
 func (t *target) classify() {
 	rest := t.rest
+	if bytes.IndexByte(rest, '%') >= 0 {
+		// As a server behind would read it, so that no rule is passed by
+		// another spelling. Only ids with a slash come here.
+		rest = decodeSegment(nil, rest)
+	}
+	rest = bytes.TrimSuffix(rest, []byte{'/'})
 	switch t.dialect {
 	case dialectGemini:
 		if m, ok := bytes.CutPrefix(rest, []byte("/models/")); ok {
@@ -153,18 +164,19 @@ func underRoot(path []byte, root string) bool {
 		(len(path) == len(root) || path[len(root)] == '/')
 }
 
-// checkPath refuses what a server behind the relay could read as a way out of
-// the path that was authorised: a dot-dot segment, encoded or not, and bytes
-// that do not belong into a path.
+// checkPath refuses what a server behind the relay could read as another path
+// than the one that rules were applied to: dot segments, encoded or not, empty
+// segments, backslashes, path parameters, encodings of characters that need
+// none (RFC 3986 §6.2.2.2), and bytes that do not belong into a path.
 func checkPath(p []byte) *apiError {
-	var piece [3]byte // the first bytes of the segment, decoded
-	n := 0
-	plain := true
+	dots, length := 0, 0 // of the segment so far, decoded
+	dotSegment := func() bool { return length == dots && (dots == 1 || dots == 2) }
 	for i := 0; i < len(p); i++ {
 		c := p[i]
-		if c <= ' ' || c == 0x7f || c == '#' {
+		if c <= ' ' || c >= 0x7f || c == '#' || c == '\\' || c == ';' {
 			return errPathBytes
 		}
+		raw := true
 		if c == '%' {
 			if i+2 >= len(p) {
 				return errPathBytes
@@ -173,25 +185,38 @@ func checkPath(p []byte) *apiError {
 			if hi < 0 || lo < 0 {
 				return errPathBytes
 			}
-			if c = byte(hi<<4 | lo); c == 0 {
+			raw, c = false, byte(hi<<4|lo)
+			i += 2
+			if c < ' ' || c == 0x7f || c == '\\' || c == ';' {
 				return errPathBytes
 			}
-			i += 2
 		}
-		if c == '/' || c == '\\' || c == ';' {
-			plain = plain && !(n == 2 && piece[0] == '.' && piece[1] == '.')
-			n = 0
-			continue
+		switch {
+		case c == '/':
+			if dotSegment() {
+				return errDotDot
+			}
+			if length == 0 && i > 0 {
+				return errPathBytes
+			}
+			dots, length = 0, 0
+		case c == '.':
+			dots++
+			length++
+		case !raw && unreserved(c):
+			return errPathBytes
+		default:
+			length++
 		}
-		if n < len(piece) {
-			piece[n] = c
-		}
-		n++
 	}
-	if !plain || n == 2 && piece[0] == '.' && piece[1] == '.' {
+	if dotSegment() {
 		return errDotDot
 	}
 	return nil
+}
+
+func unreserved(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_' || c == '~'
 }
 
 // decodeSegment appends s with its percent-encodings undone; s was checked by

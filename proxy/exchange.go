@@ -30,13 +30,14 @@ type exchange struct {
 	obs       telemetry.Request
 
 	// The request's body.
-	held    *pool.Block // where it is held
-	heldLen int64       // what it counts for in limits.max_held
-	req     peek.Request
-	edits   [2]peek.Edit
-	nEdits  int
-	scratch [peek.MaxModel]byte // an alias that needs escapes
-	model   [peek.MaxModel]byte // the model's name, for rules and record
+	bodyDone func()      // see readingBody; made once, since each one made is an allocation
+	held     *pool.Block // where it is held
+	heldLen  int64       // what it counts for in limits.max_held
+	req      peek.Request
+	edits    [2]peek.Edit
+	nEdits   int
+	scratch  [peek.MaxModel]byte // an alias that needs escapes
+	model    [peek.MaxModel]byte // the model's name, for rules and record
 
 	// The attempt.
 	up   *pool.Upstream
@@ -58,6 +59,7 @@ type exchange struct {
 func (x *exchange) init(c *clientConn) {
 	x.c, x.srv = c, c.srv
 	x.body.x = x
+	x.bodyDone = func() { c.bodyIdle = 0 }
 }
 
 // begin starts the exchange for ctx's request.
@@ -113,6 +115,8 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	err := x.lateCheck()
 	if err == nil {
 		err = s.admit(&ctx.Request.Header, &x.adm)
+	} else {
+		_ = x.adm.describe(&ctx.Request.Header)
 	}
 	x.adopt()
 	if err == nil {
@@ -225,7 +229,7 @@ func (x *exchange) releaseUpstream(now int64) {
 		x.conn.Release()
 	} else {
 		x.conn.Discard()
-		if at := x.c.goneAt.Load(); at != 0 && !x.ans.over {
+		if at := x.c.goneAt.Load(); at != 0 && !x.ans.over && x.failure == nil {
 			x.obs.Cancel = max(x.srv.now()-at, 1)
 		}
 	}

@@ -31,9 +31,9 @@ func (x *exchange) choose() *apiError {
 	a := &x.adm
 	ep := &endpoints[a.target.endpoint]
 	model := x.obs.Model
-	if a.target.pathModel != nil && len(a.target.pathModel) <= len(x.model) {
-		model = decodeSegment(x.model[:0], a.target.pathModel)
-		x.obs.Model = model
+	if a.target.pathModel != nil {
+		model = a.target.pathModel
+		x.obs.Model = append(x.model[:0], model[:min(len(model), len(x.model))]...)
 	}
 	unnamed := len(model) == 0 && !x.modelCall()
 	if !unnamed && !a.rec.AllowsModel(model) {
@@ -44,6 +44,9 @@ func (x *exchange) choose() *apiError {
 	var alias []byte
 	var err *apiError
 	if unnamed {
+		if a.target.endpoint == endpointOther && a.body != bodyNone && !a.rec.AllowsModel(nil) {
+			return errModelNotAllowed // nobody knows what it asks for
+		}
 		u, err = r.any(a.target.dialect) // lists, files and batches belong to no model
 	} else {
 		u, alias, err = r.choose(a.target.dialect, model)

@@ -167,7 +167,8 @@ type requestHead struct {
 	tenants                                 int
 	upgrade                                 []byte
 	anthropicVersion, expect                bool
-	twice                                   bool // a credential or Content-Type field stands twice
+	twice                                   bool // a credential stands twice
+	vague                                   bool // Content-Type or Content-Encoding stands twice
 }
 
 // maxConnectionFields is more than any client sends.
@@ -176,9 +177,9 @@ const maxConnectionFields = 4
 // scan reads the field lines of a request, which were checked.
 func (h *requestHead) scan(block []byte) {
 	*h = requestHead{}
-	once := func(p *[]byte, v []byte) {
+	once := func(p *[]byte, v []byte, again *bool) {
 		if *p != nil {
-			h.twice = true
+			*again = true
 		}
 		*p = v
 	}
@@ -186,22 +187,22 @@ func (h *requestHead) scan(block []byte) {
 		switch classifyRequest(f.Name) {
 		case fieldPass, fieldDrop, fieldLength:
 		case fieldAuthorization:
-			once(&h.authorization, f.Value)
+			once(&h.authorization, f.Value, &h.twice)
 		case fieldXAPIKey:
-			once(&h.xAPIKey, f.Value)
+			once(&h.xAPIKey, f.Value, &h.twice)
 		case fieldAPIKey:
-			once(&h.apiKey, f.Value)
+			once(&h.apiKey, f.Value, &h.twice)
 		case fieldGoogKey:
-			once(&h.googKey, f.Value)
+			once(&h.googKey, f.Value, &h.twice)
 		case fieldTenant:
 			h.tenants++
 			h.tenant = f.Value
 		case fieldRequestID:
 			h.requestID = f.Value
 		case fieldContentType:
-			once(&h.contentType, f.Value)
+			once(&h.contentType, f.Value, &h.vague)
 		case fieldContentEncoding:
-			h.contentEncoding = f.Value
+			once(&h.contentEncoding, f.Value, &h.vague)
 		case fieldUserAgent:
 			h.userAgent = f.Value
 		case fieldAnthropicVersion:

@@ -192,7 +192,7 @@ func (a *answer) feed(raw []byte, now int64) (held, out []byte, used int, e *api
 // by it may end so, and of a dialect that names its last event only after
 // that; anything else is a cut.
 func (a *answer) eof() *apiError {
-	if a.framing == framedByClose && !(a.kind == kindEvents && !a.coded && a.shape <= watch.Messages && a.events.Events() > 0 && !a.events.Terminal()) {
+	if a.framing == framedByClose && !(a.kind == kindEvents && !a.coded && a.shape <= watch.Messages && !a.events.Terminal()) {
 		a.over = true
 		return nil
 	}
@@ -298,10 +298,10 @@ func (a *answer) reason(status int, e *apiError, clientGone bool) telemetry.EndR
 			return telemetry.UpstreamStatus
 		}
 		return telemetry.Completed
+	case e != nil: // set only while the client was there
+		return e.end
 	case clientGone:
 		return telemetry.ClientGone
-	case e != nil:
-		return e.end
 	}
 	return telemetry.UpstreamCut
 }

@@ -12,8 +12,7 @@ import (
 // uploadBody sends a streamed body to the upstream as it comes: what peekForm
 // read first, then the rest. chunked says that the client gave no length.
 func (x *exchange) uploadBody(chunked bool) *apiError {
-	x.c.bodyIdle = x.srv.limits.BodyIdleTimeout
-	defer func() { x.c.bodyIdle = 0 }()
+	defer x.readingBody()()
 	defer x.listen()()
 	if x.held != nil && len(x.held.B) > 0 {
 		if err := x.uploadPiece(x.held.B, chunked); err != nil {
@@ -30,6 +29,7 @@ func (x *exchange) uploadBody(chunked bool) *apiError {
 	for {
 		n, err := r.Read(buf.B[h1.ChunkRoom : pool.BufferSize-2])
 		if n > 0 {
+			x.bodyCame(int(x.obs.BytesIn) + n)
 			from, to := h1.ChunkRoom, h1.ChunkRoom+n
 			if chunked {
 				from, to = h1.Frame(buf.B[:], from, to)
