@@ -55,7 +55,7 @@ func (c *Conn) ReadBuffer(buf **Buffer, from, to int) (int, error) {
 	if *buf != nil {
 		return c.Conn.Read((*buf).B[from:to])
 	}
-	b, n, err := c.socket.wait(from, to)
+	b, n, err := c.socket.lazy.Wait(from, to)
 	if err != nil {
 		return 0, err
 	}

@@ -29,55 +29,15 @@ const (
 	bodyStream          // form or binary: passed through as it comes
 )
 
-// headerReceived runs when a request's head is complete and nothing of its
-// body has been read. A refusal must be said now, before the client sends a
-// gigabyte or waits for 100 Continue: fasthttp asks ExpectHandler before it
-// touches the body of a request that carries Expect, so a refused one is made
-// to carry it.
-func (s *Server) headerReceived(h *fasthttp.RequestHeader) (conf fasthttp.RequestConfig) {
-	var a admission
-	err := badHead(h)
-	if err == nil && !fixedRoute(h.RequestURI()) {
-		err = s.admit(h, &a)
-	}
-	if err != nil {
-		h.Set(fasthttp.HeaderExpect, "100-continue")
-		return conf
-	}
-	if a.body != bodyNone {
-		conf.ReadTimeout = s.limits.BodyIdleTimeout
-	}
-	return conf
-}
-
-// expect answers a refused request, and lets the others go on.
-func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
-	h := &ctx.Request.Header
-	var a admission
-	err := badHead(h)
-	if err == nil && !fixedRoute(h.RequestURI()) {
-		err = s.admit(h, &a)
-	}
-	if err == nil {
-		return fasthttp.StatusContinue
-	}
-	x := &ctx.Conn().(*clientConn).x
-	defer x.recovered()
-	x.begin(ctx)
-	if a.target.path == nil {
-		_ = a.describe(h) // the refusal at hand counts
-	}
-	x.adm = a
-	x.refuse(err)
-	return ctx.Response.StatusCode()
-}
-
-// badHead refuses a head that two servers could read differently.
-func badHead(h *fasthttp.RequestHeader) *apiError {
+// checkHead refuses a head that two servers could read differently.
+func (c *clientConn) checkHead(h *fasthttp.RequestHeader) *apiError {
 	switch string(h.Protocol()) {
 	case "HTTP/1.1", "HTTP/1.0":
 	default:
 		return errVersion
+	}
+	if c.read.head.bareLF {
+		return badFraming("The request's head is malformed: " + h1.ErrBareLineEnd.Error() + ".")
 	}
 	if err := h1.CheckRequest(h.RawHeaders(), h.IsHTTP11()); err != nil {
 		return badFraming("The request's head is malformed: " + err.Error() + ".")
@@ -85,14 +45,10 @@ func badHead(h *fasthttp.RequestHeader) *apiError {
 	return nil
 }
 
-// admit decides on everything but the body. It is called on each request once
-// before and once after fasthttp has begun to read the body, and changes
-// nothing but a.
+// admit decides on everything but the body, before a byte of it is read.
 func (s *Server) admit(h *fasthttp.RequestHeader, a *admission) *apiError {
 	err := a.describe(h)
-	switch string(h.Method()) {
-	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
-	default:
+	if !knownMethod(h.Method()) {
 		return errMethod
 	}
 	if err != nil {
@@ -113,6 +69,14 @@ func (s *Server) admit(h *fasthttp.RequestHeader, a *admission) *apiError {
 	return s.planBody(h, a)
 }
 
+func knownMethod(m []byte) bool {
+	switch string(m) {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return true
+	}
+	return false
+}
+
 // queryKeys are the parameters of a query that a key may stand in; none of
 // them goes upstream.
 var queryKeys = [...]string{"key", "api_key"}
@@ -120,7 +84,7 @@ var queryKeys = [...]string{"key", "api_key"}
 // describe reads what the answer, were it a refusal, needs to know.
 func (a *admission) describe(h *fasthttp.RequestHeader) *apiError {
 	a.head.scan(h.RawHeaders())
-	a.target = target{}
+	a.target = target{scratch: a.target.scratch, endpoint: endpointOther}
 	return parseTarget(h.RequestURI(), a.head.anthropicVersion, &a.target)
 }
 
@@ -163,8 +127,8 @@ func (s *Server) authenticate(a *admission) *apiError {
 // planBody decides how the body is taken, and refuses one that says itself
 // that it is too large.
 func (s *Server) planBody(h *fasthttp.RequestHeader, a *admission) *apiError {
-	length := int64(h.ContentLength())
-	if length == 0 || length == -2 {
+	length := a.head.length
+	if length == 0 || length == lengthNone {
 		a.body = bodyNone
 		return nil
 	}

@@ -80,7 +80,7 @@ func (x *exchange) writeHead() {
 		default:
 			continue
 		}
-		if len(x.head.Connection) > 0 && h1.HasTokenFold(x.head.Connection, f.Name) {
+		if x.head.HopByHop(f.Name) {
 			continue
 		}
 		h.AddBytesKV(f.Name, f.Value)

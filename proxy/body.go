@@ -8,9 +8,6 @@ import (
 	"streamrelay/proxy/peek"
 )
 
-// bodyTaken: the body has been read to its end.
-const bodyTaken bodyPlan = 255
-
 const (
 	firstBlock  = 16 << 10 // of a body whose length is not known
 	maxPrealloc = 1 << 20  // of a body whose length is only promised
@@ -47,35 +44,24 @@ func (x *exchange) takeBody() *apiError {
 
 // holdBody reads the whole body into one block.
 func (x *exchange) holdBody() *apiError {
-	length := x.ctx.Request.Header.ContentLength()
-	size := firstBlock
+	length := x.adm.head.length
+	size := int64(firstBlock)
 	if length > 0 {
-		size = min(length+1, maxPrealloc) // one more, to see the end without growing
+		size = min(length, maxPrealloc)
 	}
-	if err := x.grow(size); err != nil {
+	if err := x.grow(int(size)); err != nil {
 		return err
 	}
-	r := x.ctx.RequestBodyStream()
-	if r == nil {
-		return errBodyBroken
-	}
-	defer x.readingBody()()
+	x.beginBody()
 	for {
 		b := x.held.B
-		if len(b) == cap(b) {
-			if length >= 0 && len(b) >= length {
-				// Full and whole: ask once more for the end alone.
-				if n, err := r.Read(x.scratch[:1]); n != 0 || err != io.EOF {
-					return x.bodyError(err)
-				}
-				break
-			}
+		if len(b) == cap(b) && int64(len(b)) != length {
 			if err := x.grow(2 * cap(b)); err != nil {
 				return err
 			}
 			continue
 		}
-		n, err := r.Read(b[len(b):cap(b)])
+		n, err := x.reqBody.Read(b[len(b):cap(b)])
 		x.held.B = b[:len(b)+n]
 		if int64(len(x.held.B)) > int64(x.srv.limits.MaxBody) {
 			return errBodyTooBig
@@ -84,41 +70,31 @@ func (x *exchange) holdBody() *apiError {
 			break
 		}
 		if err != nil {
-			return x.bodyError(err)
+			return bodyError(err)
 		}
 		x.bodyCame(len(x.held.B))
 	}
-	// fasthttp says io.EOF also where a chunked body is cut before a chunk. Then
-	// the connection has ended, which no body that is whole waits for.
-	if length >= 0 && len(x.held.B) != length || x.c.eof {
-		return x.bodyError(io.ErrUnexpectedEOF)
-	}
 	x.obs.BytesIn = int64(len(x.held.B))
-	x.adm.body = bodyTaken
 	return nil
 }
 
-// readingBody gives the client's reads the deadlines of a body until the
-// returned function is called.
-func (x *exchange) readingBody() (done func()) {
-	x.c.bodyIdle = x.srv.limits.BodyIdleTimeout
+// beginBody makes the request's body readable and gives its reads their
+// deadlines.
+func (x *exchange) beginBody() {
+	x.reqBody.begin(x.c, x.adm.head.length, x.adm.head.expect && x.ctx.Request.Header.IsHTTP11())
+	x.c.read.idle = x.srv.limits.BodyIdleTimeout
 	x.bodyCame(0)
-	return x.bodyDone
 }
 
 // bodyCame moves the deadline of the whole body on by what n bytes may take.
 func (x *exchange) bodyCame(n int) {
-	x.c.bodyUntil = x.start + maxBodyIdles*int64(x.srv.limits.BodyIdleTimeout) + int64(n)*1e9/minBodyRate
+	x.c.read.till = x.start + maxBodyIdles*int64(x.srv.limits.BodyIdleTimeout) + int64(n)*1e9/minBodyRate
 }
 
 // bodyError tells a slow client from a broken body.
-func (x *exchange) bodyError(err error) *apiError {
-	var t interface{ Timeout() bool }
-	if errors.As(err, &t) && t.Timeout() {
+func bodyError(err error) *apiError {
+	if isTimeout(err) {
 		return errBodyTimeout
-	}
-	if x.c.eof || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		x.c.clientGone()
 	}
 	return errBodyBroken
 }
@@ -163,17 +139,13 @@ const formWindow = 64 << 10
 // peekForm reads the start of a form up to its field model. What it read waits
 // in the held block to be sent first.
 func (x *exchange) peekForm() *apiError {
+	x.beginBody()
 	boundary, ok := peek.Boundary(x.adm.head.contentType)
 	if !ok || !endpoints[x.adm.target.endpoint].model {
 		return nil
 	}
 	if err := x.grow(pool.BufferSize); err != nil {
 		return err
-	}
-	defer x.readingBody()()
-	r := x.ctx.RequestBodyStream()
-	if r == nil {
-		return errBodyBroken
 	}
 	for {
 		model, found, more := peek.FormModel(x.held.B, boundary)
@@ -190,7 +162,7 @@ func (x *exchange) peekForm() *apiError {
 			}
 		}
 		b := x.held.B
-		n, err := r.Read(b[len(b):cap(b)])
+		n, err := x.reqBody.Read(b[len(b):cap(b)])
 		x.held.B = b[:len(b)+n]
 		if err == io.EOF {
 			model, found, _ := peek.FormModel(x.held.B, boundary)
@@ -200,7 +172,7 @@ func (x *exchange) peekForm() *apiError {
 			return nil
 		}
 		if err != nil {
-			return x.bodyError(err)
+			return bodyError(err)
 		}
 	}
 }

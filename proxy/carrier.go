@@ -130,11 +130,21 @@ func (x *exchange) resetOnClose() {
 
 // finishAnswer ends the exchange with what its body came to.
 func (x *exchange) finishAnswer() {
+	defer x.contained()
 	if !x.active {
 		return
 	}
-	gone := x.c.gone.Load() || !x.ans.ended()
+	// A client that leaves with all of the answer has not left early.
+	gone := x.c.gone.Load() && !x.delivered || !x.ans.ended()
 	x.finish(x.ans.reason(x.obs.Status, x.failure, gone), x.failure)
+}
+
+// contained keeps a panic at an exchange's very end, where nothing can be
+// answered any more, from ending the process.
+func (x *exchange) contained() {
+	if v := recover(); v != nil {
+		x.panicked(v)
+	}
 }
 
 // recoveredBody keeps a panic of a carrier from fasthttp, which would swallow
@@ -186,6 +196,11 @@ func (x *exchange) pump(out outlet) bool {
 
 // ended sends the last piece of a body that is whole.
 func (x *exchange) ended(out outlet, body []byte) bool {
+	x.delivered = x.deliver(out, body)
+	return x.delivered
+}
+
+func (x *exchange) deliver(out outlet, body []byte) bool {
 	held := x.ans.end(x.srv.now())
 	if len(body) > 0 && out.put(body, len(held) == 0) != nil {
 		return false

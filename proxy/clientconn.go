@@ -1,15 +1,12 @@
 package proxy
 
 import (
-	"bytes"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/valyala/fasthttp"
 
 	"streamrelay/pool"
 )
@@ -25,20 +22,15 @@ type clientConn struct {
 	net.Conn
 	srv    *Server
 	remote netip.Addr
+	read   clientReader
 	slot   uint64 // the watcher's
 
 	pending       []byte // bytes not yet written, in pendingBuf
 	pendingBuf    *pool.Buffer
 	corked        bool
-	writeDeadline int64         // as it stands on the socket, 0: none
-	bodyIdle      time.Duration // >0: each read is of a request body and has so long
-	bodyUntil     int64         // … but no longer than to here, unix ns
-	linger        bool          // the request was answered before it was read
-	eof           bool          // a read found the client's side closed
-	mute          bool          // nothing more is to be sent
-	line          lineState
-	lastCR        bool // the last byte of a request line so far
-	bareLF        bool // the request line ended in LF alone
+	writeDeadline int64 // as it stands on the socket, 0: none
+	linger        bool  // the request was answered before it was read
+	mute          bool  // nothing more is to be sent
 
 	gone    atomic.Bool  // the client closed its side
 	goneAt  atomic.Int64 // when the watcher saw it
@@ -48,66 +40,6 @@ type clientConn struct {
 
 	closed atomic.Bool
 	x      exchange // the one exchange that an HTTP/1.1 connection has at a time
-}
-
-// Read reads from the client; while a request body is being read it gives
-// each read its own deadline.
-func (c *clientConn) Read(p []byte) (int, error) {
-	if c.bodyIdle > 0 {
-		until := min(c.srv.now()+int64(c.bodyIdle), c.bodyUntil)
-		if err := c.Conn.SetReadDeadline(time.Unix(0, until)); err != nil {
-			return 0, err
-		}
-	}
-	n, err := c.Conn.Read(p)
-	if n == 0 && err != nil {
-		c.eof = true
-	}
-	if c.line != lineSeen && n > 0 {
-		c.readLine(p[:n])
-	}
-	return n, err
-}
-
-// How far the request line has been seen on the wire.
-type lineState uint8
-
-const (
-	lineFresh lineState = iota // nothing of the request has been read
-	lineBegun                  // its first bytes have
-	lineSeen                   // its line end has, or it came with the request before
-)
-
-// readLine looks how the request line ends, which fasthttp does not show: a
-// bare LF is refused. A request line that was read together with the request
-// before it is not seen here.
-func (c *clientConn) readLine(p []byte) {
-	i := bytes.IndexByte(p, '\n')
-	if i < 0 {
-		c.line, c.lastCR = lineBegun, p[len(p)-1] == '\r'
-		return
-	}
-	if i > 0 {
-		c.lastCR = p[i-1] == '\r'
-	}
-	c.bareLF = !c.lastCR
-	c.line, c.lastCR = lineSeen, false
-}
-
-// connState follows fasthttp from request to request.
-func connState(nc net.Conn, state fasthttp.ConnState) {
-	c, ok := nc.(*clientConn)
-	if !ok {
-		return
-	}
-	switch state {
-	case fasthttp.StateIdle:
-		c.line, c.lastCR, c.bareLF = lineFresh, false, false
-	case fasthttp.StateActive:
-		if c.line == lineFresh { // the first byte was there without a read
-			c.line = lineSeen
-		}
-	}
 }
 
 // Write writes p behind what is pending, or keeps it while corked.
@@ -180,16 +112,6 @@ func (c *clientConn) flush() error {
 	return err
 }
 
-// SetWriteDeadline does nothing: write sets the socket's own. fasthttp, told
-// by flushEach that the handler has set one, calls it.
-func (c *clientConn) SetWriteDeadline(time.Time) error { return nil }
-
-// flushEach makes fasthttp flush the answer even where the next request waits
-// already: it would keep the end of this one until that one is answered, which
-// may be minutes. It flushes each answer of a handler that set a write
-// deadline, since it cannot know how long that one holds.
-func flushEach(ctx *fasthttp.RequestCtx) { _ = ctx.SetWriteDeadline(time.Time{}) }
-
 // write writes to the socket, under a deadline that is at least
 // write_idle_timeout away and is moved at most once in that time: a client
 // that takes nothing for one to two times the setting is given up.
@@ -236,6 +158,12 @@ func (c *clientConn) clientGone() {
 	c.interrupt()
 }
 
+// left is clientGone as the watcher calls it, whose goroutine serves all.
+func (c *clientConn) left() {
+	defer c.srv.contained()
+	c.clientGone()
+}
+
 // drain ends the exchange under way from outside.
 func (c *clientConn) drain() {
 	c.drained.Store(true)
@@ -260,10 +188,6 @@ func (c *clientConn) Close() error {
 	c.srv.watcher.remove(c.slot)
 	if c.linger {
 		c.lingerClose()
-	}
-	if c.pendingBuf != nil {
-		c.pendingBuf.Put()
-		c.pending, c.pendingBuf = nil, nil
 	}
 	err := c.Conn.Close()
 	c.srv.connClosed()

@@ -74,6 +74,7 @@ type target struct {
 	dialect     dialect
 	endpoint    int
 	tail        []byte // what follows the endpoint's prefix
+	scratch     []byte // where a path is decoded; nil: allocated
 	pathModel   []byte // the model that the path names; nil: none
 }
 
@@ -84,7 +85,7 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 	if len(uri) > 0 && uri[0] != '/' {
 		i := bytes.Index(uri, []byte("://"))
 		if i < 0 {
-			return errUnknownURL
+			return errTarget // an asterisk, an authority, or nothing that is known
 		}
 		uri = uri[i+3:]
 		if i = bytes.IndexAny(uri, "/?#"); i < 0 || uri[i] != '/' {
@@ -126,7 +127,7 @@ func (t *target) classify() {
 	if bytes.IndexByte(rest, '%') >= 0 {
 		// As a server behind would read it, so that no rule is passed by
 		// another spelling. Only ids with a slash come here.
-		rest = decodeSegment(nil, rest)
+		rest = decodeSegment(t.scratch[:0], rest)
 	}
 	rest = bytes.TrimSuffix(rest, []byte{'/'})
 	switch t.dialect {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/hex"
+	"fmt"
 	"runtime/debug"
 
 	"github.com/valyala/fasthttp"
@@ -30,14 +31,14 @@ type exchange struct {
 	obs       telemetry.Request
 
 	// The request's body.
-	bodyDone func()      // see readingBody; made once, since each one made is an allocation
-	held     *pool.Block // where it is held
-	heldLen  int64       // what it counts for in limits.max_held
-	req      peek.Request
-	edits    [2]peek.Edit
-	nEdits   int
-	scratch  [peek.MaxModel]byte // an alias that needs escapes
-	model    [peek.MaxModel]byte // the model's name, for rules and record
+	reqBody requestBody
+	held    *pool.Block // where it is held
+	heldLen int64       // what it counts for in limits.max_held
+	req     peek.Request
+	edits   [2]peek.Edit
+	nEdits  int
+	scratch [peek.MaxModel]byte // an alias that needs escapes
+	model   [peek.MaxModel]byte // the model's name, for rules and record
 
 	// The attempt.
 	up   *pool.Upstream
@@ -46,27 +47,28 @@ type exchange struct {
 	sent int64 // when the request had left
 
 	// The answer.
-	head     h1.Answer
-	in       *pool.Buffer // bytes from the upstream; nil while nothing is there
-	from, to int          // what of in has not been looked at
-	ans      answer
-	failure  *apiError // what ended the answer early
-	counted  bool      // among the active streams
-	body     bodyReader
+	head      h1.Answer
+	in        *pool.Buffer // bytes from the upstream; nil while nothing is there
+	from, to  int          // what of in has not been looked at
+	wide      *pool.Block  // where an unusually large head stands; nil: in in
+	ans       answer
+	failure   *apiError // what ended the answer early
+	counted   bool      // among the active streams
+	delivered bool      // all of the answer has been written
+	body      bodyReader
 }
 
 // init prepares the exchange of a new connection.
 func (x *exchange) init(c *clientConn) {
 	x.c, x.srv = c, c.srv
 	x.body.x = x
-	x.bodyDone = func() { c.bodyIdle = 0 }
 }
 
 // begin starts the exchange for ctx's request.
 func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.ctx, x.active = ctx, true
 	x.start = x.srv.now()
-	x.sent, x.nEdits, x.failure = 0, 0, nil
+	x.sent, x.nEdits, x.failure, x.delivered = 0, 0, nil, false
 	x.obs = telemetry.Request{
 		ID: telemetry.NewID(x.start), Start: x.start,
 		Upstream: -1, Credential: -1, Endpoint: endpointOther,
@@ -74,10 +76,10 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 		Usage: telemetry.Usage{Input: -1, Output: -1, Cached: -1, CacheWrite: -1, Reasoning: -1},
 	}
 	x.requestID = formatID(&x.idText, x.obs.ID)
-	x.adm = admission{}
+	x.adm = admission{target: target{scratch: x.scratch[:0], endpoint: endpointOther}} // used before the alias is
+	x.reqBody = requestBody{}
 	x.ans.reset()
 	x.srv.tel.InFlight.Inc()
-	flushEach(ctx)
 }
 
 // formatID writes id in the form of RFC 9562 §4.
@@ -91,6 +93,8 @@ func formatID(dst *[36]byte, id [16]byte) []byte {
 	return dst[:]
 }
 
+var otherMethod = []byte("other")
+
 // adopt takes over what the admission found, for the record and the answer.
 func (x *exchange) adopt() {
 	a := &x.adm
@@ -98,6 +102,9 @@ func (x *exchange) adopt() {
 		x.requestID = a.head.requestID
 	}
 	x.obs.RequestID = x.requestID
+	if !knownMethod(x.obs.Method) {
+		x.obs.Method = otherMethod // a key may stand anywhere in what is no request
+	}
 	x.obs.Endpoint = a.target.endpoint
 	x.obs.Path = a.target.path
 	x.obs.UserAgent = a.head.userAgent
@@ -107,16 +114,40 @@ func (x *exchange) adopt() {
 	}
 }
 
+// handle is fasthttp's handler: fixed routes by the router, the rest to relay.
+func (s *Server) handle(fixed fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		c := ctx.Conn().(*clientConn)
+		x := &c.x
+		defer x.recovered(ctx)
+		if !fixedRoute(ctx.Request.Header.RequestURI()) {
+			fixed(ctx)
+			return
+		}
+		var a admission
+		_ = a.describe(&ctx.Request.Header) // for the body's length
+		if err := c.checkHead(&ctx.Request.Header); err != nil {
+			x.begin(ctx)
+			x.refuse(err)
+			return
+		}
+		fixed(ctx)
+		if a.head.hasBody() { // nobody reads it
+			ctx.SetConnectionClose()
+			c.linger = true
+		}
+	}
+}
+
 // relay serves a request that is to be relayed.
 func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	x := &ctx.Conn().(*clientConn).x
-	defer x.recovered()
 	x.begin(ctx)
-	err := x.lateCheck()
-	if err == nil {
-		err = s.admit(&ctx.Request.Header, &x.adm)
+	err := x.c.checkHead(&ctx.Request.Header)
+	if err != nil {
+		_ = x.adm.describe(&ctx.Request.Header) // for the answer's dialect
 	} else {
-		_ = x.adm.describe(&ctx.Request.Header)
+		err = s.admit(&ctx.Request.Header, &x.adm)
 	}
 	x.adopt()
 	if err == nil {
@@ -134,28 +165,6 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	if err != nil {
 		x.refuse(err)
 	}
-}
-
-// lateCheck refuses what could not be refused before the body was begun:
-// fasthttp asks ExpectHandler for HTTP/1.1 alone, and does not show how the
-// request line ended.
-func (x *exchange) lateCheck() *apiError {
-	h := &x.ctx.Request.Header
-	if !h.IsHTTP11() {
-		if err := badHead(h); err != nil {
-			return err
-		}
-	}
-	if x.c.bareLF {
-		return badFraming("The request line does not end in CRLF.")
-	}
-	if h.ContentLength() == -1 {
-		// fasthttp takes chunks that end in more ways than RFC 9112 §7.1
-		// knows. So that nobody finds a second request behind them, the
-		// connection carries none.
-		x.ctx.SetConnectionClose()
-	}
-	return nil
 }
 
 // refuse answers with e where the client is still there, and ends the
@@ -179,7 +188,7 @@ func (x *exchange) refuse(e *apiError) {
 
 // bodyUnread reports whether the client may still be sending its request.
 func (x *exchange) bodyUnread() bool {
-	return x.adm.body != bodyTaken && x.ctx.Request.Header.ContentLength() != 0 && x.ctx.Request.Header.ContentLength() != -2
+	return x.adm.head.hasBody() && !(x.reqBody.c != nil && x.reqBody.ended)
 }
 
 // finish ends the exchange: everything lent goes back, one observation is
@@ -192,11 +201,13 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	now := x.srv.now()
 	x.releaseUpstream(now)
 	x.releaseBody()
+	x.wide.Put()
+	x.wide = nil
 	if x.in != nil {
 		x.in.Put()
 		x.in = nil
 	}
-	x.c.bodyIdle = 0
+	x.c.read.idle = 0
 	o := &x.obs
 	o.End = end
 	o.Duration = now - x.start
@@ -225,7 +236,7 @@ func (x *exchange) releaseUpstream(now int64) {
 		return
 	}
 	x.c.unwatch()
-	if x.ans.reusable() && x.from == x.to && !x.c.gone.Load() {
+	if x.ans.reusable() && x.from == x.to {
 		x.conn.Release()
 	} else {
 		x.conn.Discard()
@@ -236,27 +247,31 @@ func (x *exchange) releaseUpstream(now int64) {
 	x.conn = nil
 }
 
-// recovered ends an exchange whose code panicked. It is deferred by whoever
-// owns the exchange and recovers on their behalf.
-func (x *exchange) recovered() {
+// recovered answers a request whose handler panicked and ends its exchange. It
+// is deferred by whoever owns the exchange.
+func (x *exchange) recovered(ctx *fasthttp.RequestCtx) {
 	v := recover()
 	if v == nil {
 		return
 	}
 	x.panicked(v)
-	if x.ctx == nil {
-		return
-	}
-	ctx := x.ctx
-	x.c.corked = false
+	x.c.corked, x.c.linger = false, true
 	writeError(ctx, errPanic, x.adm.target.dialect, x.requestID)
 	x.obs.Status = errPanic.status
-	x.c.linger = true
 	x.finish(telemetry.Internal, errPanic)
 }
 
 // panicked logs and counts a panic; the process lives on.
-func (x *exchange) panicked(v any) {
-	x.srv.tel.Panics.Inc()
-	x.srv.log.Error().Interface("panic", v).Bytes("request_id", x.requestID).Bytes("stack", debug.Stack()).Msg("BUG: panic while serving a request")
+func (x *exchange) panicked(v any) { x.srv.panicked(v, x.requestID) }
+
+func (s *Server) panicked(v any, requestID []byte) {
+	s.tel.Panics.Inc()
+	s.log.Error().Str("panic", fmt.Sprint(v)).Bytes("request_id", requestID).Bytes("stack", debug.Stack()).Msg("BUG: panic while serving")
+}
+
+// contained is deferred by goroutines that serve no single exchange.
+func (s *Server) contained() {
+	if v := recover(); v != nil {
+		s.panicked(v, nil)
+	}
 }

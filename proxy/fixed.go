@@ -26,22 +26,6 @@ func fixedRoute(uri []byte) bool {
 	return false
 }
 
-// checkFixed refuses a malformed request for a path that the relay answers
-// itself; false: it was answered.
-func (s *Server) checkFixed(ctx *fasthttp.RequestCtx) bool {
-	x := &ctx.Conn().(*clientConn).x
-	defer x.recovered()
-	x.ctx = ctx
-	err := x.lateCheck()
-	if err == nil {
-		x.ctx = nil
-		return true
-	}
-	x.begin(ctx)
-	x.refuse(err)
-	return false
-}
-
 // health says that the process serves.
 func (s *Server) health(ctx *fasthttp.RequestCtx) { plain(ctx, 200, "ok\n") }
 

@@ -62,7 +62,7 @@ func (x *exchange) choose() *apiError {
 	x.ans.strip = false
 	opt := peek.EditOptions{Model: alias, Scratch: x.scratch[:0]}
 	edits := x.edits[:0]
-	if a.body == bodyTaken && x.held != nil {
+	if a.body == bodyHeld {
 		if x.srv.includeUsage && ep.usage && a.target.dialect != dialectAnthropic {
 			opt.IncludeUsage = x.req.AsksUsage()
 			x.ans.strip = opt.IncludeUsage
@@ -141,7 +141,7 @@ func (x *exchange) connect() *apiError {
 // sendRequest writes head and body. again says that the connection had been
 // closed by the upstream before it took anything, so that another may be used.
 func (x *exchange) sendRequest() (again bool, e *apiError) {
-	held := x.held != nil && x.adm.body == bodyTaken
+	held := x.adm.body == bodyHeld
 	edits := x.edits[:x.nEdits]
 	bodyLen := 0
 	if held {
@@ -173,7 +173,7 @@ func (x *exchange) sendRequest() (again bool, e *apiError) {
 	if held && !together {
 		e = x.sendHeld(edits)
 	} else if x.adm.body == bodyStream {
-		e = x.uploadBody(x.ctx.Request.Header.ContentLength() < 0)
+		e = x.uploadBody(x.adm.head.length == lengthChunked)
 	}
 	if e == nil {
 		x.conn.ResumeWriting()
@@ -264,14 +264,13 @@ func (x *exchange) appendHead(b []byte, bodyLen int) []byte {
 			b = append(b, "\r\n"...)
 		}
 	}
-	length := h.ContentLength()
 	switch {
-	case a.body == bodyTaken:
-		b = appendLength(b, bodyLen)
-	case a.body == bodyStream && length < 0:
+	case a.body == bodyHeld:
+		b = appendLength(b, int64(bodyLen))
+	case a.body == bodyStream && a.head.length == lengthChunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case a.body == bodyStream:
-		b = appendLength(b, length)
+		b = appendLength(b, a.head.length)
 	case h.IsPost() || h.IsPut() || string(h.Method()) == "PATCH":
 		b = append(b, "Content-Length: 0\r\n"...)
 	}
@@ -292,20 +291,9 @@ func (x *exchange) readHead() *apiError {
 		x.from, x.to = headroom, headroom
 	}
 	for interim := 0; ; {
-		n, err := 0, error(nil)
-		if x.to > x.from {
-			n, err = x.head.Parse(x.in.B[x.from:x.to])
+		if e := x.parseHead(); e != nil {
+			return e
 		}
-		if err != nil {
-			return x.badAnswer(err)
-		}
-		if n == 0 {
-			if e := x.readMore(); e != nil {
-				return e
-			}
-			continue
-		}
-		x.from += n
 		if x.head.Status >= 200 {
 			x.obs.UpstreamHead = x.srv.now() - x.start
 			x.obs.UpstreamStatus = x.head.Status
@@ -317,50 +305,90 @@ func (x *exchange) readHead() *apiError {
 	}
 }
 
-// readMore reads on behind x.to, for the head.
-func (x *exchange) readMore() *apiError {
-	if x.from == x.to {
-		x.from, x.to = headroom, headroom
+// parseHead reads until one head is whole and takes it.
+func (x *exchange) parseHead() *apiError {
+	for {
+		if x.from == x.to {
+			x.from, x.to = headroom, headroom
+		} else {
+			n, err := x.head.Parse(x.in.B[x.from:x.to])
+			if err != nil {
+				return x.badAnswer(err)
+			}
+			if n > 0 {
+				x.from += n
+				return nil
+			}
+		}
+		if x.to == readEnd {
+			return x.parseWideHead()
+		}
+		n, e := x.readInto(&x.in, x.to)
+		if e != nil {
+			return e
+		}
+		x.to += n
 	}
-	if x.to == readEnd {
-		if x.from == headroom {
+}
+
+// parseWideHead goes on where a head does not fit into x.in.
+func (x *exchange) parseWideHead() *apiError {
+	x.wide.Put()
+	x.wide = x.srv.buffers.Block(maxAnswerHead)
+	w := x.wide
+	w.B = append(w.B, x.in.B[x.from:x.to]...)
+	for {
+		x.from, x.to = headroom, headroom
+		n, e := x.readInto(&x.in, headroom)
+		if e != nil {
+			return e
+		}
+		if len(w.B)+n > maxAnswerHead {
 			return x.badAnswer(errors.New("its head is too large"))
 		}
-		copy(x.in.B[headroom:], x.in.B[x.from:x.to])
-		x.to -= x.from - headroom
-		x.from = headroom
+		before := len(w.B)
+		w.B = append(w.B, x.in.B[headroom:headroom+n]...)
+		end, err := x.head.Parse(w.B)
+		if err != nil {
+			return x.badAnswer(err)
+		}
+		if end > 0 {
+			x.from, x.to = headroom+end-before, headroom+n
+			return nil
+		}
 	}
+}
+
+// readInto reads on for the head, into buf from at on.
+func (x *exchange) readInto(buf **pool.Buffer, at int) (int, *apiError) {
 	limit := x.headDeadline()
 	expired := false
 	for {
 		if limit > 0 {
 			if err := x.conn.ReadBy(limit, expired); err != nil {
-				return errUpstreamCut
+				return 0, errUpstreamCut
 			}
 		}
 		if x.c.gone.Load() {
-			return errUpstreamCut // refuse says what it is
+			return 0, errUpstreamCut // refuse says what it is
 		}
-		n, err := x.conn.ReadBuffer(&x.in, x.to, readEnd)
-		if err == nil {
-			x.to += n
-			return nil
-		}
-		if x.c.gone.Load() {
-			return errUpstreamCut
-		}
-		if x.c.drained.Load() {
-			return errDraining
-		}
-		if !isTimeout(err) {
+		n, err := x.conn.ReadBuffer(buf, at, readEnd)
+		switch {
+		case err == nil:
+			return n, nil
+		case x.c.gone.Load():
+			return 0, errUpstreamCut
+		case x.c.drained.Load():
+			return 0, errDraining
+		case !isTimeout(err):
 			x.obs.Failure = telemetry.FailureCut
-			return errUpstreamCut
+			return 0, errUpstreamCut
 		}
 		if now := x.srv.now(); limit > 0 && now >= limit {
 			if t := x.ans.total; t > 0 && now >= t {
-				return errTotalTimeout
+				return 0, errTotalTimeout
 			}
-			return errHeadTimeout
+			return 0, errHeadTimeout
 		}
 		expired = true
 	}
@@ -389,8 +417,8 @@ func isTimeout(err error) bool {
 	return !errors.Is(err, io.EOF) && errors.As(err, &ne) && ne.Timeout()
 }
 
-func appendLength(b []byte, n int) []byte {
+func appendLength(b []byte, n int64) []byte {
 	b = append(b, "Content-Length: "...)
-	b = strconv.AppendInt(b, int64(n), 10)
+	b = strconv.AppendInt(b, n, 10)
 	return append(b, "\r\n"...)
 }

@@ -123,6 +123,8 @@ var answerFields = newFieldTable([]fieldRow{
 	{"report-to", fieldDrop},
 	{"reporting-endpoints", fieldDrop},
 	{"x-request-id", fieldUpstreamID},
+	{"x-upstream-request-id", fieldDrop}, // ours
+	{"x-sendfile", fieldDrop},
 	{"cache-control", fieldCacheControl},
 	{"content-type", fieldContentType},
 })
@@ -145,7 +147,8 @@ func classifyAnswer(name []byte) fieldClass {
 	if hasPrefixFold(name, "x-ratelimit-") || hasPrefixFold(name, "anthropic-ratelimit-") {
 		return fieldRateLimit
 	}
-	if hasPrefixFold(name, "cf-") || hasPrefixFold(name, "access-control-") {
+	if hasPrefixFold(name, "cf-") || hasPrefixFold(name, "access-control-") ||
+		hasPrefixFold(name, "x-accel-") { // a command to an nginx in front
 		return fieldDrop
 	}
 	return fieldPass
@@ -165,6 +168,7 @@ type requestHead struct {
 	connection                              [maxConnectionFields][]byte
 	connections                             int
 	tenants                                 int
+	length                                  int64 // of the body, or lengthNone, lengthChunked
 	upgrade                                 []byte
 	anthropicVersion, expect                bool
 	twice                                   bool // a credential stands twice
@@ -176,7 +180,7 @@ const maxConnectionFields = 4
 
 // scan reads the field lines of a request, which were checked.
 func (h *requestHead) scan(block []byte) {
-	*h = requestHead{}
+	*h = requestHead{length: lengthNone}
 	once := func(p *[]byte, v []byte, again *bool) {
 		if *p != nil {
 			*again = true
@@ -185,7 +189,13 @@ func (h *requestHead) scan(block []byte) {
 	}
 	for f := h1.NewFields(block); f.Next(); {
 		switch classifyRequest(f.Name) {
-		case fieldPass, fieldDrop, fieldLength:
+		case fieldPass, fieldDrop:
+		case fieldLength:
+			if h1.EqualFold(f.Name, "content-length") {
+				h.length = h1.ParseLength(f.Value)
+			} else {
+				h.length = lengthChunked
+			}
 		case fieldAuthorization:
 			once(&h.authorization, f.Value, &h.twice)
 		case fieldXAPIKey:
@@ -210,7 +220,7 @@ func (h *requestHead) scan(block []byte) {
 		case fieldUpgrade:
 			h.upgrade = f.Value
 		case fieldExpect:
-			h.expect = true
+			h.expect = h1.EqualFold(f.Value, "100-continue")
 		case fieldConnection:
 			if h.connections < maxConnectionFields {
 				h.connection[h.connections] = f.Value
@@ -219,6 +229,9 @@ func (h *requestHead) scan(block []byte) {
 		}
 	}
 }
+
+// hasBody reports whether a body follows the head.
+func (h *requestHead) hasBody() bool { return h.length > 0 || h.length == lengthChunked }
 
 // checkConnection refuses a Connection header that names a field which the
 // relay itself relies on: stripping it would change whose request this is.

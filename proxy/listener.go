@@ -82,6 +82,7 @@ func (s *Server) newClientConn(nc net.Conn, tlsConfig *tls.Config) (*clientConn,
 	if tlsConfig != nil {
 		c.Conn = tls.Server(nc, tlsConfig)
 	}
+	c.read.lazy.Init(raw, s.buffers)
 	c.x.init(c)
 	if err := s.watcher.add(c, raw); err != nil {
 		return nil, err
@@ -122,6 +123,7 @@ func (s *Server) shed(nc net.Conn, tlsConfig *tls.Config) {
 		defer s.open.Add(-1)
 		defer s.shedding.Add(-1)
 		defer nc.Close()
+		defer s.contained()
 		if nc.SetDeadline(time.Now().Add(shedTime)) != nil {
 			return
 		}

@@ -87,8 +87,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.http = &fasthttp.Server{
 		Handler:        s.routes(cfg.Admin.Listen == ""),
-		HeaderReceived: s.headerReceived,
-		ExpectHandler:  s.expect,
+		HeaderReceived: headerReceived,
 		ErrorHandler:   s.httpError,
 		ConnState:      connState,
 		Logger:         o.Log.ServerLog(),
@@ -100,9 +99,6 @@ func New(o Options) (*Server, error) {
 		IdleTimeout:     cfg.Limits.KeepaliveTimeout,
 		CloseOnShutdown: true,
 
-		StreamRequestBody:             true,
-		MaxRequestBodySize:            math.MaxInt32, // fasthttp only looks ahead; the relay counts
-		DisablePreParseMultipartForm:  true,
 		NoDefaultServerHeader:         true,
 		NoDefaultContentType:          true,
 		DisableHeaderNamesNormalizing: false, // Expect is looked up by its canonical name
@@ -136,12 +132,7 @@ func (s *Server) routes(metrics bool) fasthttp.RequestHandler {
 		r.GET(pathMetrics, s.metrics)
 	}
 	r.NotFound = s.relay
-	return func(ctx *fasthttp.RequestCtx) {
-		if fixedRoute(ctx.Request.Header.RequestURI()) && !s.checkFixed(ctx) {
-			return
-		}
-		r.Handler(ctx)
-	}
+	return s.handle(r.Handler)
 }
 
 // Serve accepts connections from ln until Shutdown; then it returns nil.

@@ -230,7 +230,8 @@ func TestAnswerFailureIsSilentWhereNothingCanBeSaid(t *testing.T) {
 func TestAnswerFailureFitsTheRoomThatTheCarrierHas(t *testing.T) {
 	// fail gives it 512 bytes on the stack; more would be an allocation.
 	id := []byte(strings.Repeat("x", 128))
-	for _, e := range allErrors() {
+	for _, l := range namedErrors {
+		e := l.err
 		for d := range dialectNames {
 			for _, family := range []watch.Family{watch.Chat, watch.Responses} {
 				a := setting{framing: framedByClose, media: sse, dialect: dialect(d), family: family}.answer()

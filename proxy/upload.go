@@ -12,7 +12,6 @@ import (
 // uploadBody sends a streamed body to the upstream as it comes: what peekForm
 // read first, then the rest. chunked says that the client gave no length.
 func (x *exchange) uploadBody(chunked bool) *apiError {
-	defer x.readingBody()()
 	defer x.listen()()
 	if x.held != nil && len(x.held.B) > 0 {
 		if err := x.uploadPiece(x.held.B, chunked); err != nil {
@@ -22,12 +21,8 @@ func (x *exchange) uploadBody(chunked bool) *apiError {
 	x.releaseBody()
 	buf := x.srv.buffers.Get()
 	defer buf.Put()
-	r := x.ctx.RequestBodyStream()
-	if r == nil {
-		return errBodyBroken
-	}
 	for {
-		n, err := r.Read(buf.B[h1.ChunkRoom : pool.BufferSize-2])
+		n, err := x.reqBody.Read(buf.B[h1.ChunkRoom : pool.BufferSize-2])
 		if n > 0 {
 			x.bodyCame(int(x.obs.BytesIn) + n)
 			from, to := h1.ChunkRoom, h1.ChunkRoom+n
@@ -42,18 +37,11 @@ func (x *exchange) uploadBody(chunked bool) *apiError {
 			break
 		}
 		if err != nil {
-			return x.bodyError(err)
+			return bodyError(err)
 		}
 	}
-	if x.c.eof { // see holdBody
-		return x.bodyError(io.ErrUnexpectedEOF)
-	}
-	x.adm.body = bodyTaken
 	if chunked {
 		return x.upload(lastChunk, 0)
-	}
-	if length := x.ctx.Request.Header.ContentLength(); int64(length) != x.obs.BytesIn {
-		return errBodyBroken
 	}
 	return nil
 }
@@ -89,6 +77,7 @@ func (x *exchange) listen() (stop func()) {
 	conn.Unbounded()
 	go func() {
 		defer close(done)
+		defer x.srv.contained()
 		var err error
 		n, err = conn.ReadBuffer(&buf, headroom, readEnd)
 		if err == nil || !isTimeout(err) {

@@ -108,7 +108,7 @@ func (w *watcher) run() {
 		}
 		for _, e := range events[:max(n, 0)] {
 			if c := w.lookup(uint32(e.Fd), uint32(e.Pad)); c != nil {
-				c.clientGone()
+				c.left()
 			}
 		}
 	}

@@ -21,6 +21,7 @@ type Answer struct {
 	ContentType     []byte
 	ContentEncoding []byte
 	Connection      []byte // the value of the last Connection field
+	Connections     int    // how many Connection fields there are
 	RetryAfter      []byte
 
 	// Block is the field lines, up to and including the empty line.
@@ -113,6 +114,7 @@ func (a *Answer) fields() error {
 		case len("connection"):
 			if EqualFold(name, "connection") {
 				a.Connection = value
+				a.Connections++
 				if HasToken(value, "close") {
 					a.Close = true
 				} else if a.HTTP10 && HasToken(value, "keep-alive") {
@@ -129,7 +131,7 @@ func (a *Answer) fields() error {
 			}
 		case len("content-length"):
 			if EqualFold(name, "content-length") {
-				n := parseLength(value)
+				n := ParseLength(value)
 				if n < 0 || a.ContentLength >= 0 && a.ContentLength != n {
 					return fmt.Errorf("%w: bad Content-Length", ErrAnswer)
 				}
@@ -152,6 +154,23 @@ func (a *Answer) fields() error {
 		return fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrAnswer)
 	}
 	return nil
+}
+
+// HopByHop reports whether a Connection field makes the field hop-by-hop (RFC
+// 9110 §7.6.1).
+func (a *Answer) HopByHop(name []byte) bool {
+	switch a.Connections {
+	case 0:
+		return false
+	case 1:
+		return hasTokenFold(a.Connection, name)
+	}
+	for f := NewFields(a.Block); f.Next(); {
+		if EqualFold(f.Name, "connection") && hasTokenFold(f.Value, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // NoBody reports whether an answer to method never has a body (RFC 9112 §6.3).

@@ -26,6 +26,7 @@ type chunkState uint8
 
 const (
 	chunkSize chunkState = iota
+	chunkSpace
 	chunkExt
 	chunkSizeLF
 	chunkData
@@ -83,9 +84,24 @@ func (d *Chunked) step(c byte) error {
 			d.left = d.left<<4 | int64(v)
 		case d.digits == 0:
 			return ErrChunk
-		case c == ';' || c == ' ' || c == '\t':
+		case c == ';':
 			d.state = chunkExt
+		case c == ' ' || c == '\t':
+			d.state = chunkSpace
 		case c == '\r':
+			d.state = chunkSizeLF
+		default:
+			return ErrChunk
+		}
+	case chunkSpace: // bad white space, which senders of old put before the end
+		if d.extra++; d.extra > maxChunkExt {
+			return ErrChunk
+		}
+		switch c {
+		case ' ', '\t':
+		case ';':
+			d.state = chunkExt
+		case '\r':
 			d.state = chunkSizeLF
 		default:
 			return ErrChunk

@@ -73,8 +73,8 @@ func HasToken(list []byte, token string) bool {
 	return false
 }
 
-// HasTokenFold is HasToken for a token in any case.
-func HasTokenFold(list, token []byte) bool {
+// hasTokenFold is HasToken for a token in any case.
+func hasTokenFold(list, token []byte) bool {
 	for len(list) > 0 {
 		var one []byte
 		one, list, _ = bytes.Cut(list, []byte{','})

@@ -96,7 +96,7 @@ func FuzzCheckRequest(f *testing.F) {
 				t.Fatalf("the field %q: %q was found valid", fields.Name, fields.Value)
 			}
 			if EqualFold(fields.Name, "content-length") {
-				length = parseLength(fields.Value)
+				length = ParseLength(fields.Value)
 			}
 			chunked = chunked || EqualFold(fields.Name, "transfer-encoding")
 		}

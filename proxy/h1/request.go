@@ -62,7 +62,7 @@ func CheckRequest(block []byte, http11 bool) error {
 		case len("content-length"):
 			if EqualFold(name, "content-length") {
 				lengths++
-				if parseLength(value) < 0 {
+				if ParseLength(value) < 0 {
 					return ErrContentLength
 				}
 			}
@@ -110,9 +110,9 @@ func validHost(b []byte) bool {
 	return true
 }
 
-// parseLength returns the number that b is, or -1 where it is not 1*DIGIT of a
+// ParseLength returns the number that b is, or -1 where it is not 1*DIGIT of a
 // sane size (RFC 9110 §8.6).
-func parseLength(b []byte) int64 {
+func ParseLength(b []byte) int64 {
 	if len(b) == 0 || len(b) > maxLengthDigits {
 		return -1
 	}

@@ -145,8 +145,8 @@ func TestEqualFoldAndHasToken(t *testing.T) {
 		if got := HasToken([]byte(c.list), c.token); got != c.want {
 			t.Errorf("HasToken(%q, %q) = %t", c.list, c.token, got)
 		}
-		if got := HasTokenFold([]byte(c.list), []byte(strings.ToUpper(c.token))); got != c.want {
-			t.Errorf("HasTokenFold(%q, %q) = %t", c.list, strings.ToUpper(c.token), got)
+		if got := hasTokenFold([]byte(c.list), []byte(strings.ToUpper(c.token))); got != c.want {
+			t.Errorf("hasTokenFold(%q, %q) = %t", c.list, strings.ToUpper(c.token), got)
 		}
 	}
 }

@@ -1,0 +1,94 @@
+package blackbox
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+
+	"streamrelay/telemetry"
+)
+
+// A relay that must stop now ends what is under way as drained: with an error
+// event in streams, a 503 before a head, and nothing left.
+func TestAForcedShutdownEndsEveryExchangeAsDrained(t *testing.T) {
+	for _, carrier := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			begun := make(chan struct{}, 3)
+			up := newUpstream(t, func(rq *received) {
+				if strings.Contains(rq.body, "true") {
+					rq.send(streamHead + chunk(content("a")))
+				}
+				begun <- struct{}{}
+				rq.gone()
+			})
+			rl := relayTo(t, up, "stream: {carrier: "+carrier+"}\n")
+			stream, old, silent := rl.dial(), rl.dial(), rl.dial()
+			stream.send(post("/v1/chat/completions", chatStream))
+			old.send(http10(post("/v1/chat/completions", chatStream)))
+			silent.send(post("/v1/chat/completions", chatPlain))
+			for range 3 {
+				receive(t, begun)
+			}
+			a, b := stream.begin(), old.begin()
+			a.expect(content("a"))
+			b.expect(content("a"))
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			if err := rl.stop(ctx); err != nil {
+				t.Errorf("shutdown: %v", err)
+			}
+			for _, s := range []*answer{a, b} {
+				rest, err := s.rest()
+				if err == nil || !strings.Contains(rest, "draining") {
+					t.Errorf("rest of a stream: %q, %v", rest, err)
+				}
+			}
+			checkEnvelope(t, silent.answer(), "chat", 503)
+			for _, r := range rl.wait(3) {
+				if r.End != telemetry.Drained {
+					t.Errorf("record: %s", r.End)
+				}
+			}
+		})
+	}
+}
+
+// A relay that may take its time lets streams end, and refuses nothing that
+// is under way.
+func TestAShutdownLetsStreamsEnd(t *testing.T) {
+	for _, carrier := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			resume := make(chan struct{})
+			up := newUpstream(t, func(rq *received) {
+				rq.send(streamHead + chunk(content("a")))
+				if rq.await(resume) {
+					rq.send(chunk(content("b")) + chunk(doneEvent) + lastChunk)
+				}
+			})
+			rl := relayTo(t, up, "stream: {carrier: "+carrier+"}\n")
+			c := rl.dial()
+			c.send(post("/v1/chat/completions", chatStream))
+			a := c.begin()
+			a.expect(content("a"))
+			stopped := make(chan error, 1)
+			go func() { stopped <- rl.stop(context.Background()) }()
+			eventually(t, "the listener to close", func() bool {
+				conn, err := net.Dial("tcp", rl.addr)
+				if err == nil {
+					_ = conn.Close()
+				}
+				return err != nil
+			})
+			close(resume)
+			a.finish(content("b") + doneEvent)
+			c.closed()
+			if err := receive(t, stopped); err != nil {
+				t.Errorf("shutdown: %v", err)
+			}
+			if r := rl.one(); r.End != telemetry.Completed {
+				t.Errorf("record: %s", r.End)
+			}
+		})
+	}
+}

@@ -1,0 +1,200 @@
+package process
+
+import (
+	"encoding/json"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+const goodYAML = `admin: {listen: ""}
+upstreams:
+  - {name: sim, base_url: "http://127.0.0.1:1/v1", dialect: openai, credentials: [{value: "${UPSTREAM_KEY:-sk-up}"}]}
+`
+
+// TestExitCodesAndFirstLines: 0, 1 runtime, 2 usage, 69 a dependency out of
+// reach, 78 configuration; each failure says on its first line what it is.
+func TestExitCodesAndFirstLines(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { busy.Close() })
+	inUse := busy.Addr().String()
+	_, nobody, _ := strings.Cut(freeAddress(t), ":")
+	const missing = "cannot read the configuration: no such file or directory: name another file with --config"
+	for _, c := range []struct {
+		name, yaml, keys, args string
+		code                   int
+		stderr                 string // its first line; "": there is none
+	}{
+		{name: "no command", args: "", code: 0},
+		{name: "unknown command", args: "nosuch", code: 2, stderr: `relay: unknown command "nosuch" for "relay"`},
+		{name: "unknown flag", args: "serve --nosuch", code: 2, stderr: "relay: unknown flag: --nosuch"},
+		{name: "flag without value", args: "serve --config", code: 2, stderr: "relay: flag needs an argument: --config"},
+		{name: "surplus argument", args: "version now", code: 2, stderr: `relay: unknown command "now" for "relay version"`},
+
+		{name: "serve without a file", args: "serve", code: 78, stderr: "relay: relay.yaml: " + missing},
+		{name: "serve, a mistake", yaml: "lisen: 127.0.0.1:0\n" + goodYAML, args: "serve", code: 78,
+			stderr: `relay: relay.yaml:1: unknown key "lisen": did you mean "listen"?`},
+		{name: "serve, keys in Redis", yaml: goodYAML + "keys: {store: redis}\n", args: "serve", code: 78,
+			stderr: "relay: relay.yaml asks for what this version does not do:"},
+		{name: "serve, broken keys", yaml: goodYAML, keys: "keys: [}\n", args: "serve", code: 78,
+			stderr: "relay: open keys.file: keys.yaml: not YAML: did not find expected node content"},
+		{name: "serve, port in use", yaml: "listen: " + inUse + "\n" + goodYAML, args: "serve", code: 1,
+			stderr: "relay: open listen: listen tcp " + inUse + ": bind: address already in use"},
+		{name: "serve, admin port in use", yaml: "listen: 127.0.0.1:0\nadmin: {listen: \"" + inUse + "\"}\n" + strings.TrimPrefix(goodYAML, "admin: {listen: \"\"}\n"), args: "serve", code: 1,
+			stderr: "relay: open admin.listen: listen tcp " + inUse + ": bind: address already in use"},
+		{name: "demo, port in use", args: "demo --once --listen " + inUse, code: 1,
+			stderr: "relay: open listen: listen tcp " + inUse + ": bind: address already in use"},
+
+		{name: "check, valid", yaml: goodYAML, args: "check", code: 0},
+		{name: "check without a file", args: "check", code: 78, stderr: "relay.yaml: " + missing},
+		{name: "check, a mistake", yaml: goodYAML + "timeouts: {idle: 5}\n", args: "check", code: 78,
+			stderr: "relay.yaml:4: timeouts.idle: a duration needs a unit: write ms, s, m, h or d after the number"},
+		{name: "check, keys in Redis", yaml: goodYAML + "keys: {store: redis}\n", args: "check", code: 78,
+			stderr: "relay.yaml:4: keys.store: keys in Redis are not built in this version, and serve does not start with them: use store: file"},
+		{name: "check, ClickHouse", yaml: goodYAML + "clickhouse:\n  address: 127.0.0.1:9000\n", args: "check", code: 78,
+			stderr: "relay.yaml:5: clickhouse.address: writing requests to ClickHouse is not built in this version, and serve does not start with it: remove the key"},
+		{name: "check, upstream out of reach", yaml: strings.Replace(goodYAML, ":1/v1", ":"+nobody+"/v1", 1), args: "check --online", code: 69,
+			stderr: "upstream sim: 127.0.0.1:" + nobody + " is out of reach: dial tcp 127.0.0.1:" + nobody + ": connect: connection refused"},
+		{name: "check, two outputs", yaml: goodYAML, args: "check --print --json", code: 2,
+			stderr: "relay: --print and --json do not go together: use one of them"},
+
+		{name: "keys alone", args: "keys", code: 2, stderr: "relay: want one of: create, list, show, revoke, import"},
+		{name: "keys of no file", args: "keys --file keys.yaml list", code: 1, stderr: `relay: keys file "keys.yaml" does not exist; "relay keys create" makes it`},
+		{name: "keys, bad tenant", args: "keys create --tenant a/b", code: 2,
+			stderr: "relay: --tenant: want 1 to 64 of the characters A-Z a-z 0-9 . _ -, or * alone for any tenant"},
+		{name: "keys, a key as argument", args: "keys revoke sk-relay-0EaZ8bV5xO5EfAsEVKDm7kGbHz3jkIZztKneeh0pydV3KCLBQ", code: 2,
+			stderr: "relay: relay keys revoke: want an id or a name, and this looks like a key (not repeated here): arguments can be seen by other users and stay in the shell's history"},
+		{name: "keys, unknown id", keys: "keys: []\n", args: "keys --file keys.yaml revoke nosuch", code: 1,
+			stderr: `relay: no key has this id or name; "relay keys list" shows them`},
+		{name: "keys, broken file", keys: "keys: 1\n", args: "keys --file keys.yaml list", code: 78, stderr: `relay: keys.yaml:1: keys: want a list`},
+		{name: "keys, broken configuration", yaml: "keys: {store: floppy}\n", args: "keys list", code: 78,
+			stderr: "relay: relay.yaml:1: keys.store: unknown value: write file or redis"},
+
+		{name: "healthcheck of nobody", args: "healthcheck --address 127.0.0.1:" + nobody, code: 1,
+			stderr: `relay: ask 127.0.0.1:` + nobody + `: Get "http://relay/healthz": dial tcp 127.0.0.1:` + nobody + `: connect: connection refused`},
+		{name: "simulate, port in use", args: "simulate --listen " + inUse, code: 1,
+			stderr: `relay: listen on "` + inUse + `": listen tcp ` + inUse + `: bind: address already in use`},
+		{name: "simulate, bad profile", args: "simulate --profile nosuch=1", code: 2, stderr: `relay: --profile: X-Simulate nosuch="1": unknown key`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := tempDir(t)
+			if c.yaml != "" {
+				writeFile(t, filepath.Join(dir, "relay.yaml"), c.yaml)
+			}
+			if c.keys != "" {
+				writeFile(t, filepath.Join(dir, "keys.yaml"), c.keys)
+			}
+			r := run(t, dir, strings.Fields(c.args)...)
+			if r.code != c.code {
+				t.Errorf("exit code %d, want %d", r.code, c.code)
+			}
+			if got := firstLine(r.stderr); got != c.stderr {
+				t.Errorf("first line of stderr\n got: %s\nwant: %s", got, c.stderr)
+			}
+			if t.Failed() {
+				t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
+			}
+		})
+	}
+}
+
+// TestServeRefusesWhatIsNotBuilt: to start would be to authenticate by, or
+// write to, something else than the operator said.
+func TestServeRefusesWhatIsNotBuilt(t *testing.T) {
+	const clickhouse = ": writing requests to ClickHouse is not built in this version, and serve does not start with it: remove the key\n"
+	for name, c := range map[string]struct{ yaml, want string }{
+		"redis":             {"keys: {store: redis}\n", "keys.store: keys in Redis are not built in this version, and serve does not start with them: use store: file\n"},
+		"clickhouse":        {"clickhouse: {address: 127.0.0.1:9000}\n", "clickhouse.address" + clickhouse},
+		"clickhouse shards": {"clickhouse: {shards: [[127.0.0.1:9000]]}\n", "clickhouse.shards" + clickhouse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := tempDir(t)
+			writeFile(t, filepath.Join(dir, "relay.yaml"), goodYAML+c.yaml)
+			r := run(t, dir, "serve")
+			if want := "relay: relay.yaml asks for what this version does not do:\n" + c.want; r.code != 78 || r.stderr != want || r.stdout != "" {
+				t.Errorf("exit code %d, stdout %q, stderr\n%s\nwant 78 and\n%s", r.code, r.stdout, r.stderr, want)
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	dir := tempDir(t)
+	r := run(t, dir, "version")
+	if want := regexp.MustCompile(`^relay \S+ \(\S+, go\S+, ` + runtime.GOOS + `/` + runtime.GOARCH + `\)\n$`); r.code != 0 || r.stderr != "" || !want.MatchString(r.stdout) {
+		t.Errorf("version: exit code %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
+	}
+	r = run(t, dir, "version", "--json")
+	var v map[string]string
+	if err := json.Unmarshal([]byte(r.stdout), &v); err != nil || r.code != 0 || r.stderr != "" {
+		t.Fatalf("version --json: exit code %d, %v, stdout %q, stderr %q", r.code, err, r.stdout, r.stderr)
+	}
+	for _, name := range []string{"version", "revision", "go", "os", "arch"} {
+		if v[name] == "" {
+			t.Errorf("version --json has no %s: %s", name, r.stdout)
+		}
+	}
+}
+
+// TestCompletionScriptsAreWhole: each shell that is there parses its own.
+func TestCompletionScriptsAreWhole(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		t.Run(shell, func(t *testing.T) {
+			r := run(t, tempDir(t), "completion", shell)
+			if r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "relay") || strings.Count(r.stdout, "\n") < 20 {
+				t.Fatalf("exit code %d, stderr %q, stdout %q", r.code, r.stderr, r.stdout)
+			}
+			path, err := exec.LookPath(shell)
+			if err != nil {
+				t.Logf("no %s here: its script was not parsed", shell)
+				return
+			}
+			cmd := exec.Command(path, "-n")
+			cmd.Stdin = strings.NewReader(r.stdout)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s -n: %v\n%s", shell, err, out)
+			}
+		})
+	}
+}
+
+// TestHealthcheck asks both listeners and a socket; a relay that drains is
+// alive and not ready.
+func TestHealthcheck(t *testing.T) {
+	up := holdStreams(t)
+	r := startRelay(t, up.addr, "")
+	for _, args := range [][]string{{"--address", r.addr}, {"--address", r.addr, "--ready"}, {"--address", r.admin, "--ready"}} {
+		got := run(t, r.dir, append([]string{"healthcheck"}, args...)...)
+		want := "ok\n"
+		if len(args) == 3 {
+			want = "ready\n"
+		}
+		if got.code != 0 || got.stdout != want || got.stderr != "" {
+			t.Errorf("healthcheck %v: exit code %d, stdout %q, stderr %q", args, got.code, got.stdout, got.stderr)
+		}
+	}
+	res := r.stream()
+	defer res.Body.Close()
+	r.signal(sigterm)
+	eventually(t, "not ready while it drains", func() bool {
+		got := run(t, r.dir, "healthcheck", "--address", r.admin, "--ready")
+		return got.code == 1 && got.stderr == "relay: "+r.admin+" answers 503: draining\n"
+	})
+	if got := run(t, r.dir, "healthcheck", "--address", r.admin); got.code != 0 {
+		t.Errorf("healthcheck while it drains: exit code %d, stderr %q", got.code, got.stderr)
+	}
+	up.letGo()
+	if _, err := eventsOf(res.Body).rest(); err != errEnd {
+		t.Errorf("the open stream ends with %v", err)
+	}
+	r.mustExit(0)
+}
