@@ -38,6 +38,14 @@ func command() *cobra.Command {
 		Short:         "A streaming edge proxy for LLM APIs",
 		Version:       version,
 		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage{fmt.Errorf("unknown command %q for %q", args[0], cmd.Name())}
+			}
+			return cmd.Help()
+		},
 	}
 	root.AddCommand(
 		proxy.ServeCommand(build),
@@ -48,6 +56,16 @@ func command() *cobra.Command {
 		proxy.HealthcheckCommand(),
 		versionCommand(build),
 	)
+	for _, c := range root.Commands() {
+		if check := c.Args; check != nil {
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return usage{err}
+				}
+				return nil
+			}
+		}
+	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	return root
 }

@@ -31,7 +31,7 @@ func newAdmin(cfg configs.Admin, s *Server) (*admin, error) {
 	}
 	ln, err := listen(cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("open admin.listen: %w", err)
+		return nil, &listenError{"admin.listen", err}
 	}
 	a.ln = ln
 	mux := http.NewServeMux()

@@ -196,6 +196,9 @@ func (x *exchange) pump(out outlet) bool {
 
 // ended sends the last piece of a body that is whole.
 func (x *exchange) ended(out outlet, body []byte) bool {
+	// Before the client has it all: one that closes then would have the
+	// watcher interrupt a connection that the next exchange can use.
+	x.releaseUpstream()
 	x.delivered = x.deliver(out, body)
 	return x.delivered
 }

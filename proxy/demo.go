@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -91,6 +92,7 @@ func demo(out io.Writer, b Build, simulated Simulated, listen string, once bool)
 	if err != nil {
 		return err
 	}
+	ignoreBrokenPipes()
 	log := telemetry.NewLog(os.Stderr, cfg.Log.Level)
 	defer log.Close()
 	p, err := newProcess(cfg, auth.NewStatic(&auth.Record{ID: "demo", Name: "demo", Digest: auth.DigestOf(nil, []byte(DemoKey)), Tenants: []string{"*"}}), log, b)
@@ -102,12 +104,13 @@ func demo(out io.Writer, b Build, simulated Simulated, listen string, once bool)
 	finished := make(chan error, 1)
 	stop := make(chan struct{})
 	go func() { finished <- untilSignal(p, stop) }()
-	if err := demoStream(out, "http://"+addr, model); err != nil {
-		fmt.Fprintf(out, "\n%v\n", err)
-	}
+	err = demoStream(out, "http://"+addr, model)
 	if once {
 		close(stop)
-		return <-finished
+		return errors.Join(err, <-finished)
+	}
+	if err != nil {
+		fmt.Fprintf(out, "\n%v\n", err)
 	}
 	fmt.Fprintf(out, `
 Try it from another terminal:
@@ -183,6 +186,9 @@ func demoStream(out io.Writer, base, model string) error {
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read the stream: %w", err)
 	}
-	fmt.Fprintf(out, "\n\nTTFT %.1f ms, %d events in %.0f ms, complete: %t\n", float64(ttft.Microseconds())/1000, events, float64(time.Since(start).Microseconds())/1000, ended)
+	if !ended {
+		return errors.New("the stream ended before its last event")
+	}
+	fmt.Fprintf(out, "\n\nTTFT %.1f ms, %d events in %.0f ms, complete: true\n", float64(ttft.Microseconds())/1000, events, float64(time.Since(start).Microseconds())/1000)
 	return nil
 }

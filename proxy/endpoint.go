@@ -94,6 +94,9 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 		uri = uri[i:]
 	}
 	t.path = uri
+	if bytes.IndexByte(uri, '#') >= 0 { // a target has no fragment
+		return errPathBytes
+	}
 	if i := bytes.IndexByte(uri, '?'); i >= 0 {
 		t.path, t.query = uri[:i], uri[i+1:]
 	}
@@ -188,7 +191,7 @@ func checkPath(p []byte) *apiError {
 			}
 			raw, c = false, byte(hi<<4|lo)
 			i += 2
-			if c < ' ' || c == 0x7f || c == '\\' || c == ';' {
+			if c < ' ' || c == 0x7f || c == '\\' || c == ';' || c == 0xc0 || c == 0xc1 { // the last two are never UTF-8
 				return errPathBytes
 			}
 		}

@@ -199,7 +199,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	}
 	x.active = false
 	now := x.srv.now()
-	x.releaseUpstream(now)
+	x.releaseUpstream()
 	x.releaseBody()
 	x.wide.Put()
 	x.wide = nil
@@ -231,7 +231,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 
 // releaseUpstream gives the connection back, or closes it where its answer was
 // not read to the end.
-func (x *exchange) releaseUpstream(now int64) {
+func (x *exchange) releaseUpstream() {
 	if x.conn == nil {
 		return
 	}

@@ -49,7 +49,7 @@ func newProcess(cfg *configs.Config, keys *auth.Table, log *telemetry.Log, b Bui
 		}
 	}()
 	if p.public, err = listen(cfg.Listen); err != nil {
-		return nil, fmt.Errorf("open listen: %w", err)
+		return nil, &listenError{"listen", err}
 	}
 	if cfg.Admin.Listen != "" {
 		if p.admin, err = newAdmin(cfg.Admin, p.srv); err != nil {
@@ -116,6 +116,15 @@ func (p *process) run(ctx context.Context, force <-chan struct{}) error {
 	}
 	return err
 }
+
+// listenError says that an address of the configuration cannot be listened on.
+type listenError struct {
+	key string
+	err error
+}
+
+func (e *listenError) Error() string { return fmt.Sprintf("open %s: %v", e.key, e.err) }
+func (e *listenError) Unwrap() error { return e.err }
 
 // listen opens host:port or unix:/path. A socket file that nobody serves any
 // more is replaced.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -56,6 +57,7 @@ func serve(path string, b Build) error {
 	if len(refused) > 0 {
 		return &exitError{exitConfig, fmt.Errorf("%s asks for what this version does not do:\n%s", path, strings.Join(refused, "\n"))}
 	}
+	ignoreBrokenPipes()
 	log := telemetry.NewLog(os.Stdout, cfg.Log.Level)
 	defer log.Close()
 	for _, w := range warnings {
@@ -71,6 +73,9 @@ func serve(path string, b Build) error {
 	defer store.Close()
 	p, err := newProcess(cfg, store.Table(), log, b)
 	if err != nil {
+		if errors.As(err, new(*listenError)) {
+			return err // the file is right, the machine is not
+		}
 		return &exitError{exitConfig, err}
 	}
 	event := log.Info().Str("version", b.Version).Stringer("listen", p.public.Addr()).Int("upstreams", len(cfg.Upstreams)).Int("keys", store.Table().Len())
@@ -84,6 +89,10 @@ func serve(path string, b Build) error {
 	log.Info().Msg("stopped")
 	return nil
 }
+
+// ignoreBrokenPipes keeps a reader of our output that goes away from ending the
+// process: the runtime would, by SIGPIPE; now such a line is dropped and counted.
+func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // untilSignal runs p until SIGTERM or SIGINT, or until stop closes; the second
 // signal ends it at once.

@@ -153,14 +153,25 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.ShutdownWithContext(ctx)
 	if ctx.Err() != nil {
 		s.watcher.drain()
-		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		err = s.http.ShutdownWithContext(grace)
+		err = s.settle(2 * time.Second)
 	}
 	s.routing.Load().close()
 	s.watcher.close()
 	if err != nil {
 		return fmt.Errorf("shut the server down: %w", err)
+	}
+	return nil
+}
+
+// settle waits for exchanges that were told to end; fasthttp's second Shutdown
+// would not.
+func (s *Server) settle(most time.Duration) error {
+	deadline := time.Now().Add(most)
+	for s.tel.InFlight.Load() > 0 {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d exchanges did not end", s.tel.InFlight.Load())
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	return nil
 }

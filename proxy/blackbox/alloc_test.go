@@ -48,6 +48,8 @@ func allocCases() []allocCase {
 		{name: "stream, event by event", request: post("/v1/chat/completions", chatStream), answer: single, last: lastChunk, requests: 10000, most: 0.1},
 		{name: "stream, usage asked for by the client", request: post("/v1/chat/completions", asked), answer: []string{burst + lastChunk}, last: lastChunk, requests: 10000, most: 0.1},
 		{name: "stream, include_usage off", yaml: "stream: {include_usage: off}\n", request: post("/v1/chat/completions", chatStream), answer: []string{burst + lastChunk}, last: lastChunk, requests: 10000, most: 0.1},
+		// What fasthttp's SetBodyStreamWriter costs: a pipe, a goroutine, their closures.
+		{name: "stream, writer carrier", yaml: "stream: {carrier: writer}\n", request: post("/v1/chat/completions", chatStream), answer: []string{burst + lastChunk}, last: lastChunk, requests: 10000, most: 20},
 		{name: "Anthropic stream", request: post("/v1/messages", chatStream), answer: []string{messages + lastChunk}, last: lastChunk, requests: 10000, most: 0.1},
 		{name: "JSON of known length", request: post("/v1/chat/completions", chatPlain), answer: []string{reply(200, json)}, last: json, requests: 10000, most: 0.1},
 		{name: "JSON in chunks", request: post("/v1/chat/completions", chatPlain), answer: []string{strings.Replace(streamHead, "text/event-stream; charset=utf-8", "application/json", 1) + chunk(json) + lastChunk}, last: lastChunk, requests: 10000, most: 0.1},

@@ -27,6 +27,7 @@ func TestAJSONAnswerThatTricklesReachesTheClientAsItComes(t *testing.T) {
 	} {
 		for _, carrier := range carriers {
 			t.Run(name+", "+carrier, func(t *testing.T) {
+				t.Parallel()
 				shown := make(chan struct{})
 				up := newUpstream(t, func(rq *received) {
 					rq.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + f.head + "\r\n")
@@ -111,6 +112,7 @@ func TestAnswersArePassedOnAsTheyAre(t *testing.T) {
 		{name: "a head with LF alone", answer: "HTTP/1.1 200 OK\nContent-Type: application/json\nContent-Length: 2\n\n{}", status: 200, body: `{}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			up := newUpstream(t, func(rq *received) { rq.send(tt.answer) })
 			rl := relayTo(t, up, "")
 			c := rl.dial()

@@ -43,6 +43,7 @@ func TestUploadsGoUpByteForByte(t *testing.T) {
 	} {
 		for _, coding := range []string{"length", "chunks"} {
 			t.Run(tt.name+" by "+coding, func(t *testing.T) {
+				t.Parallel()
 				got := make(chan *received, 2)
 				up := newUpstream(t, func(rq *received) {
 					got <- rq
@@ -166,6 +167,7 @@ func TestAnEarlyAnswerToAnUploadReachesTheClient(t *testing.T) {
 	for _, coding := range []string{"length", "chunks"} {
 		for _, after := range []string{"closes", "goes on reading", "stops reading"} {
 			t.Run("by "+coding+", the upstream "+after, func(t *testing.T) {
+				t.Parallel()
 				up := newRawUpstream(t, nil, func(c *upstreamConn) {
 					if _, err := c.readHead(); err != nil {
 						return

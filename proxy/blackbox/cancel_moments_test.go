@@ -153,6 +153,7 @@ func TestLeavingBehindAWholeAnswerIsCompleted(t *testing.T) {
 	} {
 		for _, carrier := range carriers {
 			t.Run(name+", "+carrier, func(t *testing.T) {
+				t.Parallel()
 				up := newUpstream(t, func(rq *received) { rq.send(tt.answer) })
 				rl := relayTo(t, up, "stream: {carrier: "+carrier+"}\n")
 				const n = 200

@@ -17,6 +17,7 @@ func TestAStaleIdleConnectionIsReplacedUnseen(t *testing.T) {
 				continue // cannot be told from a session ticket before it is read
 			}
 			t.Run(transport+", "+how, func(t *testing.T) {
+				t.Parallel()
 				idle, stale := make(chan struct{}), make(chan struct{})
 				script := func(rq *received) {
 					rq.reply(200, fmt.Sprintf(`{"connection":%d}`, rq.upstreamConn.number))
@@ -128,6 +129,7 @@ func TestUpstreamConnectionsAreKeptAsTheUpstreamSays(t *testing.T) {
 		{"204 that closes", "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			up := newUpstream(t, func(rq *received) { rq.send(tt.answer) })
 			rl := relayTo(t, up, "")
 			c := rl.dial()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"streamrelay/telemetry"
 )
@@ -55,8 +56,12 @@ func leaves(after int, asked <-chan struct{}) func(*client) string {
 	return func(c *client) string {
 		defer c.Close()
 		if after < 0 {
-			<-asked
-			return ""
+			select {
+			case <-asked:
+				return ""
+			case <-time.After(patience):
+				return "the upstream was never asked"
+			}
 		}
 		a, err := c.tryBegin("POST")
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ type record struct {
 type option struct {
 	keys    []*auth.Record
 	ready   func() error
-	silent  bool // no records, no copies: for what counts allocations
+	silent  bool // no records, no log kept: for what counts allocations
 	panics  bool // panics are what the test is about
 	noCheck bool // the test leaves exchanges behind on purpose
 }
@@ -103,7 +104,11 @@ func startRelay(t testing.TB, yaml string, options ...option) *relay {
 		t.Fatalf("parse configuration:\n%s\n%v", yaml, err)
 	}
 	rl := &relay{t: t, log: new(logBuffer), came: make(chan struct{})}
-	log := telemetry.NewLog(rl.log, "debug")
+	var out io.Writer = rl.log
+	if o.silent {
+		out = io.Discard
+	}
+	log := telemetry.NewLog(out, "debug")
 	names := make([]string, len(cfg.Upstreams))
 	for i, u := range cfg.Upstreams {
 		names[i] = u.Name

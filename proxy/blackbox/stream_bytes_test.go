@@ -65,6 +65,7 @@ func TestAStreamReachesTheClientByteForByte(t *testing.T) {
 		{"writer, off", "carrier: writer, include_usage: off", chatStream},
 	} {
 		t.Run(setting.name, func(t *testing.T) {
+			t.Parallel()
 			answers := make(chan []string, 1)
 			up := newUpstream(t, func(rq *received) {
 				rq.send(streamHead)
@@ -121,6 +122,7 @@ func TestCloseDelimitedStreamsReachTheClientByteForByte(t *testing.T) {
 	for name, f := range framings {
 		for _, carrier := range carriers {
 			t.Run(name+", "+carrier, func(t *testing.T) {
+				t.Parallel()
 				up := newUpstream(t, func(rq *received) {
 					rq.send(f.head + f.piece(text) + f.end)
 					if f.close {

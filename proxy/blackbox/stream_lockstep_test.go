@@ -69,6 +69,7 @@ func TestEachEventReachesTheClientBeforeTheUpstreamSendsTheNext(t *testing.T) {
 				}
 			}
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				f := framings[v.framing]
 				shown := make(chan struct{})
 				script := func(rq *received) {

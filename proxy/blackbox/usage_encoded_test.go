@@ -64,6 +64,7 @@ func TestACompressedStreamIsPassedOnAsItIsAndItsUsageCounted(t *testing.T) {
 	for _, carrier := range carriers {
 		for _, coding := range codings {
 			t.Run(coding.name+", "+carrier, func(t *testing.T) {
+				t.Parallel()
 				pieces := encode(t, coding.writer, events)
 				shown := make(chan struct{})
 				up := newUpstream(t, func(rq *received) {

@@ -40,6 +40,7 @@ func TestTheRelayAsksForUsageOnlyWhereTheClientStreamsAndDidNotAsk(t *testing.T)
 	for _, coding := range []string{"length", "chunks"} {
 		for _, tt := range tests {
 			t.Run(tt.name+" by "+coding, func(t *testing.T) {
+				t.Parallel()
 				got := make(chan *received, 1)
 				events := []string{content("a"), finalEvent, usageEvent, doneEvent}
 				up := newUpstream(t, func(rq *received) {
@@ -142,6 +143,7 @@ func TestExactlyTheUsageEventThatTheRelayAskedForIsTakenOut(t *testing.T) {
 	} {
 		for _, carrier := range carriers {
 			t.Run(tt.name+", "+carrier, func(t *testing.T) {
+				t.Parallel()
 				pieces := make(chan []string, 1)
 				up := newUpstream(t, func(rq *received) {
 					rq.send(streamHead)

@@ -170,6 +170,7 @@ func TestRecordsSayWhatTheProviderSaid(t *testing.T) {
 				continue
 			}
 			t.Run(tt.name+", "+cut, func(t *testing.T) {
+				t.Parallel()
 				up := newUpstream(t, func(rq *received) {
 					if tt.json != "" {
 						rq.reply(200, tt.json)

@@ -327,3 +327,12 @@ func shell(script string) (string, []string) {
 
 // stdoutTo makes f the standard output.
 func stdoutTo(f *os.File) func(*exec.Cmd) { return func(c *exec.Cmd) { c.Stdout = f } }
+
+func newRequest(t testing.TB, url string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
