@@ -41,8 +41,12 @@ func findUnbuilt(c *Config) []unbuilt {
 
 	note(c.Keys.EndStreamsOnRevoke, "keys.end_streams_on_revoke", "not applied in this version: a stream that is open when its key is revoked goes on to its end")
 	for i, u := range c.Upstreams {
-		note(u.ProxyURL != "", field(item("upstreams", i), "proxy_url"), "not applied in this version: the relay connects to the upstream directly")
+		refuse(u.ProxyURL != "", field(item("upstreams", i), "proxy_url"), "forward proxies are not built in this version, and serve does not go around one: remove the key")
 	}
+	for i, u := range c.Upstreams {
+		note(u.DNSTTL != defaultUpstream(Timeouts{}).DNSTTL, field(item("upstreams", i), "dns_ttl"), "not applied in this version: a name is looked up for each new connection")
+	}
+	note(c.Stream.HeadHold != Default().Stream.HeadHold, "stream.head_hold", "not applied in this version: no upstream takes over for another, so that a head has nothing to wait for")
 	for i, route := range c.Routes {
 		note(route.Retry.Attempts > 1, field(item("routes", i), "retry.attempts"), "not applied in this version: each request is tried once")
 	}
