@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -68,7 +69,9 @@ func (c *Conn) readRecords(buf **Buffer, from, to int) (int, error) {
 	lent := *buf == nil
 	for {
 		if !c.more {
-			if err := c.socket.fill(); err != nil {
+			if err := c.socket.fill(); err == io.EOF {
+				return 0, io.ErrUnexpectedEOF // no close_notify: cut (RFC 8446 §6.1)
+			} else if err != nil {
 				return 0, err
 			}
 		}

@@ -189,6 +189,9 @@ func TestTLSIdleConnectionWithATicketIsAlive(t *testing.T) {
 	o := connectTLS(t, &Buffers{}, nil, true)
 	o.wire.release(t, -1)
 	arrived(t, o.tcp)
+	if waiting(t, o.client) == 0 {
+		t.Fatal("no ticket waits")
+	}
 	if !o.client.Alive() {
 		t.Error("dead of a ticket")
 	}
@@ -197,9 +200,7 @@ func TestTLSIdleConnectionWithATicketIsAlive(t *testing.T) {
 	if c != o.client {
 		t.Error("not used again")
 	}
-	o.wire.mu.Lock()
-	o.wire.hold = false
-	o.wire.mu.Unlock()
+	o.wire.pass()
 	o.send(t, "answer")
 	if got := readOnce(c); got.text != "answer" {
 		t.Errorf("%+v", got)
@@ -327,7 +328,10 @@ func TestTLSInterruptEndsAReadThatWaits(t *testing.T) {
 	}
 }
 
-func TestTLSReadingAllocatesNothing(t *testing.T) {
+// TestTLSReadingAllocatesNothingOfItsOwn: crypto/tls itself makes a 24-byte
+// reader per look at its transport, one for the record and one to learn that
+// there is no other.
+func TestTLSReadingAllocatesNothingOfItsOwn(t *testing.T) {
 	o := connectTLS(t, &Buffers{}, nil, false)
 	defer o.client.Discard()
 	event := []byte(strings.Repeat("x", 200))
@@ -342,7 +346,7 @@ func TestTLSReadingAllocatesNothing(t *testing.T) {
 		b.Put()
 	}
 	one()
-	if n := testing.AllocsPerRun(200, one); n != 0 && !raceEnabled {
+	if n := testing.AllocsPerRun(200, one); n > 2 && !raceEnabled {
 		t.Errorf("%v allocations per event, the server's included", n)
 	}
 }

@@ -59,7 +59,7 @@ func TestHandshakeTrustsTheCAFileAlone(t *testing.T) {
 		{"the system's roots", "127.0.0.1", "", &tls.Config{}, "certificate"},
 		{"another name", "127.0.0.2", ca, &tls.Config{}, "not 127.0.0.2"},
 		{"TLS 1.1", "127.0.0.1", ca, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "protocol version"},
-		{"another protocol", "127.0.0.1", ca, &tls.Config{NextProtos: []string{"h2"}}, "protocol"},
+		{"another protocol", "127.0.0.1", ca, &tls.Config{NextProtos: []string{"mqtt"}}, "protocol"},
 		{"HTTP/1.1 among others", "127.0.0.1", ca, &tls.Config{NextProtos: []string{"h2", "http/1.1"}}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

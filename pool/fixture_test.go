@@ -147,12 +147,14 @@ type gathered struct {
 	net.Conn
 	mu   sync.Mutex
 	hold bool
+	any  bool
 	b    []byte
 }
 
 func (g *gathered) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.any = true
 	if g.hold {
 		g.b = append(g.b, p...)
 		return len(p), nil
@@ -167,6 +169,20 @@ func (g *gathered) gather() {
 	g.mu.Unlock()
 }
 
+// pass lets what is written from now on leave at once.
+func (g *gathered) pass() {
+	g.mu.Lock()
+	g.hold = false
+	g.mu.Unlock()
+}
+
+// started reports whether anything was written.
+func (g *gathered) started() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.any
+}
+
 // release sends the first n of the gathered bytes, all for n < 0, and keeps
 // the rest.
 func (g *gathered) release(t testing.TB, n int) {
@@ -175,6 +191,9 @@ func (g *gathered) release(t testing.TB, n int) {
 	defer g.mu.Unlock()
 	if n < 0 {
 		n = len(g.b)
+	}
+	if err := g.Conn.SetWriteDeadline(time.Time{}); err != nil { // crypto/tls sets one with close_notify
+		t.Fatal(err)
 	}
 	if _, err := g.Conn.Write(g.b[:n]); err != nil {
 		t.Fatal(err)
@@ -191,9 +210,9 @@ type overTLS struct {
 	tcp    *net.TCPConn
 }
 
-// connectTLS makes one; cfg may be nil. From TLS 1.3 on the server's session
-// ticket waits in wire where gatherTickets is set.
-func connectTLS(t testing.TB, buffers *Buffers, cfg *tls.Config, gatherTickets bool) *overTLS {
+// connectTLS makes one; cfg may be nil. With keepTicket a TLS 1.3 server's
+// session ticket is gathered in wire.
+func connectTLS(t testing.TB, buffers *Buffers, cfg *tls.Config, keepTicket bool) *overTLS {
 	t.Helper()
 	p := listen(t)
 	cert, ca := certificate(t)
@@ -208,7 +227,11 @@ func connectTLS(t testing.TB, buffers *Buffers, cfg *tls.Config, gatherTickets b
 		nc := <-p.came
 		o.tcp = nc.(*net.TCPConn)
 		o.wire = &gathered{Conn: nc}
-		o.server = tls.Server(&afterHandshake{gathered: o.wire, gather: gatherTickets}, cfg)
+		var wire net.Conn = o.wire
+		if keepTicket {
+			wire = ticketKept{o.wire}
+		}
+		o.server = tls.Server(wire, cfg)
 		done <- o.server.Handshake()
 	}()
 	c, err := u.Acquire()
@@ -220,19 +243,26 @@ func connectTLS(t testing.TB, buffers *Buffers, cfg *tls.Config, gatherTickets b
 	return o
 }
 
-// afterHandshake gathers what a TLS 1.3 server writes once it has read the
-// client's last handshake message: the session ticket.
-type afterHandshake struct {
-	*gathered
-	gather  bool
-	flights int
-}
+// ticketKept keeps the last record of the server's first flight, which from TLS
+// 1.3 on is the session ticket, and all that comes behind it.
+type ticketKept struct{ *gathered }
 
-func (a *afterHandshake) Write(p []byte) (int, error) {
-	if a.flights++; a.gather && a.flights == 2 {
-		a.gathered.gather()
+func (k ticketKept) Write(p []byte) (int, error) {
+	if k.started() {
+		return k.gathered.Write(p)
 	}
-	return a.gathered.Write(p)
+	last := 0
+	for at := 0; at < len(p); at += 5 + int(p[at+3])<<8 + int(p[at+4]) { // RFC 8446 §5.1
+		last = at
+	}
+	if _, err := k.gathered.Write(p[:last]); err != nil {
+		return 0, err
+	}
+	k.gather()
+	if _, err := k.gathered.Write(p[last:]); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // arrived waits until all that was written to from is in to's hands or at
@@ -252,20 +282,24 @@ func arrived(t testing.TB, from *net.TCPConn) {
 	})
 }
 
-// taken waits until c's socket has nothing left to read.
-func taken(t testing.TB, c *Conn) {
+// waiting returns how many bytes c's socket has to read.
+func waiting(t testing.TB, c *Conn) int {
 	t.Helper()
 	raw, err := c.socket.TCPConn.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the bytes have been read", func() bool {
-		n := -1
-		if err := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); err != nil {
-			t.Fatal(err)
-		}
-		return n == 0
-	})
+	n := -1
+	if e := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	return n
+}
+
+// taken waits until c's socket has nothing left to read.
+func taken(t testing.TB, c *Conn) {
+	t.Helper()
+	eventually(t, "the bytes have been read", func() bool { return waiting(t, c) == 0 })
 }
 
 // read is what one ReadBuffer returned.

@@ -47,7 +47,11 @@ func (x *exchange) choose() *apiError {
 		if a.target.endpoint == endpointOther && a.body != bodyNone && !a.rec.AllowsModel(nil) {
 			return errModelNotAllowed // nobody knows what it asks for
 		}
-		u, err = r.any(a.target.dialect) // lists, files and batches belong to no model
+		// Lists, files and batches belong to no model: the first route for
+		// every model takes them, or else the first upstream.
+		if u, _, err = r.choose(a.target.dialect, nil); err == errModelNotFound {
+			u, err = r.any(a.target.dialect)
+		}
 	} else {
 		u, alias, err = r.choose(a.target.dialect, model)
 	}

@@ -15,7 +15,6 @@ type requestBody struct {
 	c     *clientConn
 	left  int64 // of a body whose length is known
 	chunk h1.Chunked
-	plan  bodyPlan
 	ask   bool // the client waits for 100 Continue
 	ended bool
 }

@@ -28,7 +28,7 @@ func TestAnUpstreamThatIsTooLateEndsTheExchange(t *testing.T) {
 		{"idle before the first event", "idle: 100ms", streamHead, telemetry.TimeoutIdle, "timeout_idle"},
 		{"idle between events", "idle: 100ms, first_event: 50ms", streamHead + chunk(content("a")), telemetry.TimeoutIdle, "timeout_idle"},
 		{"idle within an event", "idle: 100ms", streamHead + chunk(content("a")+content("b")[:100]), telemetry.TimeoutIdle, "timeout_idle"},
-		{"total within a stream", "total: 200ms", streamHead + chunk(content("a")), telemetry.TimeoutTotal, "timeout_total"},
+		{"total within a stream", "total: 1s", streamHead + chunk(content("a")), telemetry.TimeoutTotal, "timeout_total"},
 	} {
 		for _, d := range cutDialects[:1] {
 			for _, client := range []string{"reader", "writer", "HTTP/1.0 client"} {

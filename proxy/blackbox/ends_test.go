@@ -6,8 +6,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ import (
 // the counters must say.
 type way struct {
 	name     string
-	request  string
+	request  string               // "": client sends it
 	upstream func(*received)      // nil: never reached
 	client   func(*client) string // reads what it wants; "" is as it should be
 
@@ -50,19 +52,10 @@ func reads(status int, clean bool, has string) func(*client) string {
 	}
 }
 
-// leaves goes after so many bytes of the body; with -1 at once, once the
-// upstream was asked.
-func leaves(after int, asked <-chan struct{}) func(*client) string {
+// leaves goes after so many bytes of the body.
+func leaves(after int) func(*client) string {
 	return func(c *client) string {
 		defer c.Close()
-		if after < 0 {
-			select {
-			case <-asked:
-				return ""
-			case <-time.After(patience):
-				return "the upstream was never asked"
-			}
-		}
 		a, err := c.tryBegin("POST")
 		if err == nil {
 			_, err = io.ReadFull(a, make([]byte, after))
@@ -71,6 +64,36 @@ func leaves(after int, asked <-chan struct{}) func(*client) string {
 			return err.Error()
 		}
 		return ""
+	}
+}
+
+// leavesOnceAsked is a way that ends when the upstream has the request: each
+// has a number by which its client hears of it.
+func leavesOnceAsked(name string) way {
+	var last atomic.Int64
+	var asked sync.Map // number: chan struct{}
+	return way{
+		name: name, end: telemetry.ClientGone, status: 499,
+		upstream: func(rq *received) {
+			_, rest, _ := strings.Cut(rq.body, `"user":"`)
+			number, _, _ := strings.Cut(rest, `"`)
+			if ch, ok := asked.Load(number); ok {
+				close(ch.(chan struct{}))
+			}
+			rq.gone()
+		},
+		client: func(c *client) string {
+			defer c.Close()
+			number, ch := strconv.FormatInt(last.Add(1), 10), make(chan struct{})
+			asked.Store(number, ch)
+			_, _ = io.WriteString(c.Conn, post("/v1/chat/completions", fmt.Sprintf(`{"model":%q,"stream":true,"user":%q}`, name, number)))
+			select {
+			case <-ch:
+				return ""
+			case <-time.After(patience):
+				return "the upstream was never asked"
+			}
+		},
 	}
 }
 
@@ -94,7 +117,6 @@ func cutting(sent string) func(*received) {
 // ways are all that can be provoked from outside: limits of keys are not in
 // this test's configuration, and no panic is known.
 func ways() []way {
-	asked := make(chan struct{}, 1000)
 	whole := chunk(content("a")) + chunk(finalEvent) + chunk(usageEvent) + chunk(doneEvent)
 	shown := len(content("a") + finalEvent + doneEvent)
 	part := streamHead + chunk(content("a"))
@@ -104,10 +126,10 @@ func ways() []way {
 		{name: "old", request: http10(wayModel("old", true)), upstream: sends(streamHead + whole + lastChunk), client: reads(200, true, doneEvent), status: 200, stream: true, in: 12, out: 34},
 		{name: "json", request: wayModel("json", false), upstream: sends(reply(200, usage)), client: reads(200, true, usage), status: 200, in: 12, out: 34},
 		{name: "nousage", request: wayModel("nousage", false), upstream: sends(reply(200, "{}")), client: reads(200, true, "{}"), status: 200, unknown: true},
-		{name: "left-after-done", request: wayModel("left-after-done", true), upstream: waits(streamHead + whole), client: leaves(shown, nil), status: 200, stream: true, in: 12, out: 34},
-		{name: "left-before-head", request: wayModel("left-before-head", true), upstream: func(rq *received) { asked <- struct{}{}; rq.gone() }, client: leaves(-1, asked), end: telemetry.ClientGone, status: 499},
-		{name: "left-mid-stream", request: wayModel("left-mid-stream", true), upstream: waits(part), client: leaves(10, nil), end: telemetry.ClientGone, status: 200, stream: true, unknown: true},
-		{name: "left-json", request: wayModel("left-json", false), upstream: waits("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n\n"), client: leaves(1, nil), end: telemetry.ClientGone, status: 200, unknown: true},
+		{name: "left-after-done", request: wayModel("left-after-done", true), upstream: waits(streamHead + whole), client: leaves(shown), status: 200, stream: true, in: 12, out: 34},
+		leavesOnceAsked("left-before-head"),
+		{name: "left-mid-stream", request: wayModel("left-mid-stream", true), upstream: waits(part), client: leaves(10), end: telemetry.ClientGone, status: 200, stream: true, unknown: true},
+		{name: "left-json", request: wayModel("left-json", false), upstream: waits("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n\n"), client: leaves(1), end: telemetry.ClientGone, status: 200, unknown: true},
 		{name: "cut-head", request: wayModel("cut-head", true), upstream: cutting(""), client: reads(502, true, "upstream_error"), end: telemetry.UpstreamCut, status: 502},
 		{name: "cut-stream", request: wayModel("cut-stream", true), upstream: cutting(part), client: reads(200, false, "upstream_error"), end: telemetry.UpstreamCut, status: 200, stream: true, unknown: true},
 		{name: "cut-usage", request: wayModel("cut-usage", true), upstream: cutting(part + chunk(usageEvent)), client: reads(200, false, "upstream_error"), end: telemetry.UpstreamCut, status: 200, stream: true, in: 12, out: 34},
@@ -140,7 +162,7 @@ upstreams:
   - {name: head, dialect: openai, base_url: "%[2]s/v1", timeouts: {head: 100ms}}
   - {name: first, dialect: openai, base_url: "%[2]s/v1", timeouts: {first_event: 100ms}}
   - {name: idle, dialect: openai, base_url: "%[2]s/v1", timeouts: {idle: 100ms}}
-  - {name: total, dialect: openai, base_url: "%[2]s/v1", timeouts: {total: 100ms}}
+  - {name: total, dialect: openai, base_url: "%[2]s/v1", timeouts: {total: 500ms}}
 routes:
   - {models: [late-connect], upstreams: [unshaken]}
   - {models: [late-head], upstreams: [head]}

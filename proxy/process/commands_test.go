@@ -25,7 +25,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 	}
 	t.Cleanup(func() { busy.Close() })
 	inUse := busy.Addr().String()
-	_, nobody, _ := strings.Cut(freeAddress(t), ":")
+	nobody := deadPort(t)
 	const missing = "cannot read the configuration: no such file or directory: name another file with --config"
 	for _, c := range []struct {
 		name, yaml, keys, args string

@@ -11,6 +11,7 @@ import (
 )
 
 func TestDemoOnceStreamsAWholeCompletionAndEnds(t *testing.T) {
+	t.Parallel()
 	r := run(t, tempDir(t), "demo", "--once", "--listen", "127.0.0.1:0")
 	if r.code != 0 || r.stderr != "" {
 		t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
@@ -24,8 +25,10 @@ func TestDemoOnceStreamsAWholeCompletionAndEnds(t *testing.T) {
 
 // TestDemoKeepsServingWhatItPrints runs the printed curl lines until Ctrl-C.
 func TestDemoKeepsServingWhatItPrints(t *testing.T) {
+	t.Parallel()
 	for _, end := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(end.String(), func(t *testing.T) {
+			t.Parallel()
 			p := start(t, tempDir(t), nil, binary, "demo", "--listen", "127.0.0.1:0")
 			p.await(p.stdout, "Serving until Ctrl-C.\n")
 			lines := curlLines(p.stdout.String())
@@ -116,6 +119,7 @@ func (c curl) run(t *testing.T) (status int, body string) {
 
 // TestDemoNeedsNoFile: the demo reads and writes nothing on disk.
 func TestDemoNeedsNoFile(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	if r := run(t, dir, "demo", "--once", "--listen", "127.0.0.1:0"); r.code != 0 {
 		t.Fatalf("exit code %d, stderr %q", r.code, r.stderr)

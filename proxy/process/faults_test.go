@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // onSocket is a relay whose standard output the test has to itself, so that its
@@ -241,7 +241,9 @@ func (r *relay) oneStream(t testing.TB, first chan<- struct{}) string {
 	path := strings.TrimPrefix(r.addr, "unix:")
 	client := http.Client{Timeout: 3 * patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		Dial:              func(string, string) (net.Conn, error) { return net.DialTimeout("unix", path, time.Minute) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
 	}}
 	req, err := http.NewRequest("POST", "http://relay/v1/chat/completions", strings.NewReader(streamBody))
 	if err != nil {
