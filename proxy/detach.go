@@ -4,9 +4,18 @@ package proxy
 // may give the request away while the writer carrier's goroutine runs on.
 func (x *exchange) detach() {
 	o := &x.obs
-	for _, p := range []*[]byte{&x.requestID, &o.RequestID, &o.Path, &o.UserAgent, &o.Tenant, &o.Model, &o.Method} {
-		*p = append([]byte(nil), *p...)
+	kept := [...]*[]byte{&x.requestID, &o.Path, &o.UserAgent, &o.Tenant, &o.Model, &o.Method}
+	n := 0
+	for _, p := range kept {
+		n += len(*p)
 	}
+	all := make([]byte, 0, n)
+	for _, p := range kept {
+		from := len(all)
+		all = append(all, *p...)
+		*p = all[from:len(all):len(all)]
+	}
+	o.RequestID = x.requestID
 	x.adm.head = requestHead{}
 	x.adm.target.path, x.adm.target.rest, x.adm.target.query = nil, nil, nil
 }

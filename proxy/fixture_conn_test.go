@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -61,6 +62,13 @@ func (w *wire) taken() []string {
 	return got
 }
 
+// noMore is a socket whose other side has closed.
+type noMore struct{}
+
+func (noMore) Control(func(uintptr)) error    { return io.EOF }
+func (noMore) Read(func(uintptr) bool) error  { return io.EOF }
+func (noMore) Write(func(uintptr) bool) error { return io.EOF }
+
 // clientOn returns a client connection of s over w, which the watcher does not
 // know.
 func clientOn(s *Server, w net.Conn) *clientConn {
@@ -79,6 +87,7 @@ func received(t testing.TB, c *clientConn, raw []byte) (ctx *fasthttp.RequestCtx
 		t.Fatalf("a head of %d bytes", len(raw))
 	}
 	c.read = clientReader{in: buf, from: 0, to: n}
+	c.read.lazy.Init(noMore{}, c.srv.buffers)
 	ctx = new(fasthttp.RequestCtx)
 	ctx.Init2(c, nil, false)
 	ctx.Response.Header.SetNoDefaultContentType(true)

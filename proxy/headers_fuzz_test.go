@@ -179,7 +179,7 @@ func FuzzRequestHead(f *testing.F) {
 			}
 		}
 		for _, field := range h {
-			if classifyRequest([]byte(field[0])) == fieldPass && !strings.HasPrefix(string(x.up.Set), "X-Org") || field[0] != "x-org" && classifyRequest([]byte(field[0])) == fieldPass {
+			if classifyRequest([]byte(field[0])) == fieldPass && (field[0] != "x-org" || len(x.up.Set) == 0) {
 				passed = append(passed, field)
 			}
 		}
@@ -249,7 +249,7 @@ func FuzzAnswerHead(f *testing.F) {
 		if noBody {
 			x.to = x.from
 		}
-		block = string(up.Block)
+		contentType := string(up.ContentType) // part of a buffer that is given back
 		if e := x.answer(); e != nil {
 			if e != errUpstreamAuth {
 				t.Errorf("%v", e)
@@ -302,8 +302,8 @@ func FuzzAnswerHead(f *testing.F) {
 		if ids := h.all("x-request-id"); !slices.Equal(ids, []string{"ours"}) {
 			t.Errorf("request ids %q", ids)
 		}
-		if types := h.all("content-type"); len(types) > 1 || len(types) == 1 && types[0] != string(up.ContentType) {
-			t.Errorf("content types %q, came %q", types, up.ContentType)
+		if types := h.all("content-type"); len(types) > 1 || len(types) == 1 && types[0] != contentType {
+			t.Errorf("content types %q, came %q", types, contentType)
 		}
 		if dates := h.all("date"); len(dates) > 1 {
 			t.Errorf("dates %q", dates)

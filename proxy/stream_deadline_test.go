@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -250,6 +249,6 @@ func TestAnswerKeepaliveIsABlockOfItsOwn(t *testing.T) {
 	s.Feed([]byte(chatDone), 1)
 	s.Feed(keepalive, 2)
 	if s.Events() != 1 || s.MidEvent() || keepalive[0] != ':' {
-		t.Error(fmt.Sprintf("%q is no comment that ends itself", keepalive))
+		t.Errorf("%q is no comment that ends itself", keepalive)
 	}
 }

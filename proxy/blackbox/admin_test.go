@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -13,11 +14,12 @@ import (
 // ask asks the admin listener, by TCP or a unix socket.
 func ask(t *testing.T, at, method, path, token string) (int, http.Header, string) {
 	t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, Dial: func(network, addr string) (net.Conn, error) {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
 		if strings.HasPrefix(at, "/") {
-			return net.Dial("unix", at)
+			return d.DialContext(ctx, "unix", at)
 		}
-		return net.Dial("tcp", at)
+		return d.DialContext(ctx, "tcp", at)
 	}}}
 	req, err := http.NewRequest(method, "http://admin"+path, nil)
 	if err != nil {

@@ -118,13 +118,6 @@ func (up *upstream) forget(c *upstreamConn) {
 	up.mu.Unlock()
 }
 
-// openConnections is how many connections the upstream has not seen the end of.
-func (up *upstream) openConnections() int {
-	up.mu.Lock()
-	defer up.mu.Unlock()
-	return len(up.open)
-}
-
 func (c *upstreamConn) serve(script func(*received)) {
 	for n := 1; ; n++ {
 		rq, err := c.readRequest()
