@@ -43,7 +43,14 @@ func findUnbuilt(c *Config) []unbuilt {
 	for i, u := range c.Upstreams {
 		refuse(u.ProxyURL != "", field(item("upstreams", i), "proxy_url"), "forward proxies are not built in this version, and serve does not go around one: remove the key")
 	}
+	lowest := map[Dialect]int{}
+	for _, u := range c.Upstreams {
+		if p, ok := lowest[u.Dialect]; !ok || u.Priority < p {
+			lowest[u.Dialect] = u.Priority
+		}
+	}
 	for i, u := range c.Upstreams {
+		note(u.Priority > lowest[u.Dialect], field(item("upstreams", i), "priority"), "not applied in this version: nothing takes over for the upstreams of the lowest number, and this one is used only where a route names no lower one")
 		note(u.DNSTTL != defaultUpstream(Timeouts{}).DNSTTL, field(item("upstreams", i), "dns_ttl"), "not applied in this version: a name is looked up for each new connection")
 	}
 	note(c.Stream.HeadHold != Default().Stream.HeadHold, "stream.head_hold", "not applied in this version: no upstream takes over for another, so that a head has nothing to wait for")

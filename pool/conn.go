@@ -119,7 +119,25 @@ func (c *Conn) Alive() bool {
 	if re&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
 		return false
 	}
-	return c.pollErr == nil && (c.tls || re&unix.POLLIN == 0)
+	waiting := re&unix.POLLIN != 0
+	if c.tls {
+		return c.pollErr == nil && c.silent(waiting)
+	}
+	return c.pollErr == nil && !waiting
+}
+
+// silent takes what came unasked over TLS: session tickets are crypto/tls's
+// own business, a byte of an answer means that the connection is out of step.
+func (c *Conn) silent(waiting bool) bool {
+	if waiting && c.socket.peek() != nil {
+		return false
+	}
+	if !waiting && !c.more {
+		return true
+	}
+	var b [1]byte
+	n, err := c.drain(b[:])
+	return n == 0 && err == errWouldBlock
 }
 
 func (c *Conn) pollNow(fd uintptr) {
@@ -134,11 +152,17 @@ func (c *Conn) pollNow(fd uintptr) {
 func (c *Conn) ReadBy(at int64, expired bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.interrupted || (!expired && c.readDeadline != 0 && c.readDeadline <= at) {
+	switch {
+	case c.interrupted || at == c.readDeadline && !expired:
+		return nil
+	case at == 0:
+		c.readDeadline = 0
+		return c.Conn.SetReadDeadline(time.Time{})
+	case !expired && c.readDeadline != 0 && c.readDeadline <= at:
 		return nil
 	}
 	c.readDeadline = at
-	return c.Conn.SetReadDeadline(time.Unix(0, at))
+	return c.Conn.SetReadDeadline(At(at))
 }
 
 // WriteBy makes writes fail with a timeout no sooner than after patience, and
@@ -150,7 +174,7 @@ func (c *Conn) WriteBy(now int64, patience time.Duration) error {
 		return nil
 	}
 	c.writeDeadline = now + 2*int64(patience)
-	return c.Conn.SetWriteDeadline(time.Unix(0, c.writeDeadline))
+	return c.Conn.SetWriteDeadline(At(c.writeDeadline))
 }
 
 // Interrupt makes the owner's read or write, now or next, fail with a timeout,
@@ -200,14 +224,6 @@ func (c *Conn) Unbounded() {
 	}
 	c.readDeadline = 0
 	_ = c.Conn.SetReadDeadline(time.Time{})
-}
-
-// CloseWrite tells the upstream that no more will be sent.
-func (c *Conn) CloseWrite() error {
-	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return t.CloseWrite()
-	}
-	return nil
 }
 
 // Release gives the connection back for the next exchange. The owner has read

@@ -158,23 +158,6 @@ func TestAliveAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestCloseWriteTellsTheUpstream(t *testing.T) {
-	c, server := listen(t).connect()
-	defer c.Discard()
-	if err := c.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(server); len(b) != 0 || err != nil {
-		t.Errorf("%q, %v", b, err)
-	}
-	if _, err := server.Write([]byte("answer")); err != nil {
-		t.Fatal(err)
-	}
-	if r := readOnce(c); r.text != "answer" {
-		t.Errorf("%+v", r)
-	}
-}
-
 func TestReleasedConnectionIsUsedAgain(t *testing.T) {
 	p := listen(t)
 	u := upstreamOf(t, "http://"+p.addr, &Buffers{}, nil)

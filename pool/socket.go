@@ -1,8 +1,11 @@
 package pool
 
 import (
+	"io"
 	"net"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // socket is the TCP side of a connection. Under TLS it is what crypto/tls
@@ -35,6 +38,27 @@ func (s *socket) fill() error {
 	}
 	b, n, err := s.lazy.Wait(0, BufferSize)
 	if err != nil {
+		return err
+	}
+	s.held, s.from, s.to = b, 0, n
+	return nil
+}
+
+// peek is fill without waiting and without regard to deadlines.
+func (s *socket) peek() error {
+	if s.from < s.to {
+		return nil
+	}
+	b, n := s.lazy.buffers.Get(), 0
+	var err error
+	if ctl := s.raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), b.B[:]) }); ctl != nil {
+		err = ctl
+	}
+	if n <= 0 {
+		b.Put()
+		if err == nil {
+			err = io.EOF
+		}
 		return err
 	}
 	s.held, s.from, s.to = b, 0, n

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -105,7 +106,7 @@ func (s *Server) authenticate(a *admission) *apiError {
 	if err != nil {
 		return err
 	}
-	rec, status := s.keys.Lookup(key, s.now()/1e9)
+	rec, status := s.keys.Lookup(key, time.Now().Unix())
 	switch status {
 	case auth.Found:
 	case auth.Unavailable:

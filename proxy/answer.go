@@ -29,13 +29,15 @@ func (x *exchange) answer() *apiError {
 	x.releaseBody() // nothing is sent twice from here on
 
 	length := x.head.ContentLength
+	// Of events the relay may take one out or add its own: their length is not known.
+	sized := !x.head.Chunked && length >= 0 && (x.ans.kind != kindEvents || x.ans.coded)
 	switch {
 	case noBody:
 		if ctx.IsHead() && length >= 0 {
 			ctx.Response.Header.SetContentLength(int(length))
 		}
 		x.finish(x.ans.reason(x.head.Status, nil, false), nil)
-	case !x.head.Chunked && length >= 0:
+	case sized:
 		x.body.sized = true
 		ctx.Response.ImmediateHeaderFlush = true
 		x.c.corked = true

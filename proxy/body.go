@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"time"
 
 	"streamrelay/pool"
 	"streamrelay/proxy/peek"
@@ -75,6 +76,7 @@ func (x *exchange) holdBody() *apiError {
 		x.bodyCame(len(x.held.B))
 	}
 	x.obs.BytesIn = int64(len(x.held.B))
+	x.ready = x.srv.now()
 	return nil
 }
 
@@ -88,7 +90,7 @@ func (x *exchange) beginBody() {
 
 // bodyCame moves the deadline of the whole body on by what n bytes may take.
 func (x *exchange) bodyCame(n int) {
-	x.c.read.till = x.start + maxBodyIdles*int64(x.srv.limits.BodyIdleTimeout) + int64(n)*1e9/minBodyRate
+	x.c.read.till = x.start + maxBodyIdles*int64(x.srv.limits.BodyIdleTimeout) + int64(n)/minBodyRate*int64(time.Second)
 }
 
 // bodyError tells a slow client from a broken body.

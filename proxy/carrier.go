@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -110,6 +111,7 @@ func (x *exchange) closeDelimited(net.Conn) {
 	var err error
 	defer x.finishAnswer()
 	defer x.recoveredBody(&err)
+	x.c.writeDeadline = 0 // fasthttp takes deadlines off what it hands over
 	x.c.corked = true
 	if _, err = x.c.Write(x.ctx.Response.Header.Header()); err != nil {
 		return
@@ -123,9 +125,15 @@ func (x *exchange) closeDelimited(net.Conn) {
 // resetOnClose makes the close a reset, the only sign of a cut that a
 // close-delimited body knows.
 func (x *exchange) resetOnClose() {
-	if t, ok := x.c.Conn.(interface{ SetLinger(int) error }); ok {
+	x.c.linger = false
+	nc := x.c.Conn
+	if over, ok := nc.(*tls.Conn); ok {
+		nc = over.NetConn()
+	}
+	if t, ok := nc.(interface{ SetLinger(int) error }); ok {
 		_ = t.SetLinger(0)
 	}
+	_ = nc.Close() // here, since over TLS a close_notify would be a clean end
 }
 
 // finishAnswer ends the exchange with what its body came to.
@@ -259,10 +267,8 @@ func (x *exchange) await(out outlet) *apiError {
 	}
 	expired := false
 	for {
-		if limit := x.ans.deadline(); limit > 0 {
-			if err := x.conn.ReadBy(limit, expired); err != nil {
-				return errUpstreamCut
-			}
+		if err := x.conn.ReadBy(x.ans.deadline(), expired); err != nil {
+			return errUpstreamCut
 		}
 		if x.c.gone.Load() {
 			return nil

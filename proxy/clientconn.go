@@ -120,7 +120,7 @@ func (c *clientConn) write(p []byte) (int, error) {
 		now := c.srv.now()
 		if c.writeDeadline < now+patience {
 			c.writeDeadline = now + 2*patience
-			if err := c.Conn.SetWriteDeadline(time.Unix(0, c.writeDeadline)); err != nil {
+			if err := c.Conn.SetWriteDeadline(pool.At(c.writeDeadline)); err != nil {
 				return 0, err
 			}
 		}

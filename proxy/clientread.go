@@ -112,7 +112,7 @@ func (c *clientConn) bodyDeadline() error {
 	if c.read.idle <= 0 {
 		return nil
 	}
-	return c.Conn.SetReadDeadline(time.Unix(0, min(c.srv.now()+int64(c.read.idle), c.read.till)))
+	return c.Conn.SetReadDeadline(pool.At(min(c.srv.now()+int64(c.read.idle), c.read.till)))
 }
 
 // bodyEnd notes a client that left within its body.

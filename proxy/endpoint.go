@@ -28,6 +28,7 @@ type endpoint struct {
 	json   bool   // a POST's body is JSON whatever its Content-Type says, unless it is a form
 	model  bool   // a POST names a model that rules apply to
 	exact  bool   // … only at the path itself, not below it
+	blind  bool   // a body below it, or there, may name models that the relay does not see
 	family watch.Family
 	usage  bool // stream_options.include_usage is understood
 }
@@ -39,7 +40,7 @@ var endpoints = [...]endpoint{
 	{name: "responses", prefix: "/responses", json: true, model: true, exact: true, family: watch.Responses},
 	{name: "embeddings", prefix: "/embeddings", json: true, model: true, exact: true, family: watch.Other},
 	{name: "count_tokens", prefix: "/messages/count_tokens", json: true, model: true, exact: true, family: watch.Messages},
-	{name: "messages", prefix: "/messages", json: true, model: true, exact: true, family: watch.Messages},
+	{name: "messages", prefix: "/messages", json: true, model: true, exact: true, blind: true, family: watch.Messages},
 	{name: "models", prefix: "/models", family: watch.Other},
 	{name: "images", prefix: "/images", json: true, model: true, family: watch.Responses},
 	{name: "audio", prefix: "/audio", json: true, model: true, family: watch.Responses},
@@ -47,9 +48,9 @@ var endpoints = [...]endpoint{
 	{name: "rerank", prefix: "/rerank", json: true, model: true, exact: true, family: watch.Other},
 	{name: "files", prefix: "/files", family: watch.Other},
 	{name: "uploads", prefix: "/uploads", family: watch.Other},
-	{name: "batches", prefix: "/batches", family: watch.Other},
+	{name: "batches", prefix: "/batches", blind: true, family: watch.Other},
 	{name: "generate_content", prefix: ":", json: true, model: true, family: watch.Gemini},
-	{name: "other", family: watch.Other},
+	{name: "other", blind: true, family: watch.Other},
 }
 
 const (

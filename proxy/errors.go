@@ -56,6 +56,8 @@ var (
 		message: "The model does not exist or no route of this relay leads to it."}
 	errModelFirst = &apiError{status: 400, typ: invalidRequest, code: "model_not_found", param: "model", end: telemetry.Denied,
 		message: "No model was found in the first 64 KiB of the form. Put the field model before file."}
+	errAlias = &apiError{status: 404, typ: invalidRequest, code: "model_not_found", param: "model", end: telemetry.Denied,
+		message: "This name of a model is an alias of this relay, which works in JSON bodies only."}
 	errUnknownURL = &apiError{status: 404, typ: invalidRequest, code: "unknown_url", end: telemetry.Denied,
 		message: "Invalid URL: the relay serves paths under /v1/, /v1beta/ and /openai/."}
 	errNoUpstream = &apiError{status: 404, typ: invalidRequest, code: "unknown_url", end: telemetry.Denied,

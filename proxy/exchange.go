@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -23,12 +24,14 @@ type exchange struct {
 	srv *Server
 	ctx *fasthttp.RequestCtx
 
-	active    bool // between begin and finish
-	adm       admission
-	requestID []byte // the client's own, or idText
-	idText    [36]byte
-	start     int64
-	obs       telemetry.Request
+	active     bool // between begin and finish
+	adm        admission
+	requestID  []byte // the client's own, or idText
+	idText     [36]byte
+	start      int64
+	ready      int64 // when the request was there, its body included
+	connecting int64 // ns spent on connections
+	obs        telemetry.Request
 
 	// The request's body.
 	reqBody requestBody
@@ -68,9 +71,11 @@ func (x *exchange) init(c *clientConn) {
 func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.ctx, x.active = ctx, true
 	x.start = x.srv.now()
+	wall := time.Now().UnixNano() // for people, who may set it
 	x.sent, x.nEdits, x.failure, x.delivered = 0, 0, nil, false
+	x.ready, x.connecting = x.start, 0
 	x.obs = telemetry.Request{
-		ID: telemetry.NewID(x.start), Start: x.start,
+		ID: telemetry.NewID(wall), Start: wall,
 		Upstream: -1, Credential: -1, Endpoint: endpointOther,
 		Method: ctx.Request.Header.Method(), Client: x.c.remote,
 		Usage: telemetry.Usage{Input: -1, Output: -1, Cached: -1, CacheWrite: -1, Reasoning: -1},
@@ -121,13 +126,14 @@ func (s *Server) handle(fixed fasthttp.RequestHandler) fasthttp.RequestHandler {
 		x := &c.x
 		defer x.recovered(ctx)
 		if !fixedRoute(ctx.Request.Header.RequestURI()) {
-			fixed(ctx)
+			s.relay(ctx)
 			return
 		}
 		var a admission
 		_ = a.describe(&ctx.Request.Header) // for the body's length
 		if err := c.checkHead(&ctx.Request.Header); err != nil {
 			x.begin(ctx)
+			x.adm.head.length = a.head.length
 			x.refuse(err)
 			return
 		}
@@ -198,6 +204,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 		return
 	}
 	x.active = false
+	defer x.uncount() // whatever panics
 	now := x.srv.now()
 	x.releaseUpstream()
 	x.releaseBody()
@@ -220,13 +227,17 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	}
 	x.ans.end(now)
 	x.ans.observe(o, x.start)
+	x.srv.tel.Observe(o)
+	x.ctx = nil
+}
+
+// uncount takes the exchange out of what is under way.
+func (x *exchange) uncount() {
 	x.srv.tel.InFlight.Dec()
 	if x.counted {
 		x.counted = false
 		x.srv.tel.ActiveStreams.Dec()
 	}
-	x.srv.tel.Observe(o)
-	x.ctx = nil
 }
 
 // releaseUpstream gives the connection back, or closes it where its answer was
@@ -253,6 +264,10 @@ func (x *exchange) recovered(ctx *fasthttp.RequestCtx) {
 	v := recover()
 	if v == nil {
 		return
+	}
+	if !x.active { // a fixed route's: what stands here is of an exchange before
+		x.requestID = formatID(&x.idText, telemetry.NewID(time.Now().UnixNano()))
+		x.adm = admission{}
 	}
 	x.panicked(v)
 	x.c.corked, x.c.linger = false, true

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"net"
 
@@ -19,7 +20,8 @@ const (
 // fixedRoute reports whether the relay answers the target itself, without a
 // key.
 func fixedRoute(uri []byte) bool {
-	switch string(uri) {
+	path, _, _ := bytes.Cut(uri, []byte{'?'})
+	switch string(path) {
 	case pathHealth, pathReady, pathMetrics:
 		return true
 	}
@@ -109,7 +111,7 @@ func (s *Server) countRefusal(e *apiError) {
 		s.tel.Rejected(telemetry.RejectUpgrade)
 	case errUnknownURL:
 		s.tel.Rejected(telemetry.RejectNotFound)
-	case errNoUpstream, errModelNotFound, errModelFirst:
+	case errNoUpstream, errModelNotFound, errModelFirst, errAlias:
 		s.tel.Rejected(telemetry.RejectNoRoute)
 	case errUpstreamBusy:
 		s.tel.Rejected(telemetry.RejectNoUpstream)

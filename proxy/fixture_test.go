@@ -51,13 +51,15 @@ func newServer(t testing.TB, yaml string) *Server {
 		t.Fatalf("new server: %v", err)
 	}
 	t.Cleanup(func() {
+		if err := log.Close(); err != nil {
+			t.Errorf("close log: %v", err)
+		}
+	})
+	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
-		}
-		if err := log.Close(); err != nil {
-			t.Errorf("close log: %v", err)
 		}
 	})
 	return s

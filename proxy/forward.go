@@ -44,8 +44,8 @@ func (x *exchange) choose() *apiError {
 	var alias []byte
 	var err *apiError
 	if unnamed {
-		if a.target.endpoint == endpointOther && a.body != bodyNone && !a.rec.AllowsModel(nil) {
-			return errModelNotAllowed // nobody knows what it asks for
+		if a.body != bodyNone && ep.blind && !a.rec.AllowsModel(nil) {
+			return errModelNotAllowed // nobody knows which model it asks for
 		}
 		// Lists, files and batches belong to no model: the first route for
 		// every model takes them, or else the first upstream.
@@ -60,6 +60,9 @@ func (x *exchange) choose() *apiError {
 	}
 	if err != nil {
 		return err
+	}
+	if alias != nil && a.body != bodyHeld {
+		return errAlias
 	}
 	x.up = u
 	x.obs.Upstream = u.Index
@@ -121,7 +124,9 @@ func (x *exchange) forward() *apiError {
 // connect acquires the connection and makes it the one that the client's
 // leaving interrupts.
 func (x *exchange) connect() *apiError {
+	before := x.srv.now()
 	conn, err := x.up.Acquire()
+	x.connecting += x.srv.now() - before
 	if err != nil {
 		var t interface{ Timeout() bool }
 		switch {
@@ -163,7 +168,7 @@ func (x *exchange) sendRequest() (again bool, e *apiError) {
 		block.B = peek.AppendEdited(block.B, x.held.B, edits)
 	}
 	now := x.srv.now()
-	x.obs.Overhead = now - x.start
+	x.obs.Overhead = now - x.ready - x.connecting
 	if err := x.conn.WriteBy(now, uploadPatience(x.up.Timeouts.Head)); err != nil {
 		return false, errUpstreamCut
 	}
@@ -368,10 +373,8 @@ func (x *exchange) readInto(buf **pool.Buffer, at int) (int, *apiError) {
 	limit := x.headDeadline()
 	expired := false
 	for {
-		if limit > 0 {
-			if err := x.conn.ReadBy(limit, expired); err != nil {
-				return 0, errUpstreamCut
-			}
+		if err := x.conn.ReadBy(limit, expired); err != nil {
+			return 0, errUpstreamCut
 		}
 		if x.c.gone.Load() {
 			return 0, errUpstreamCut // refuse says what it is

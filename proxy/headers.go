@@ -26,7 +26,6 @@ const (
 	fieldContentEncoding
 	fieldAnthropicVersion
 	fieldUserAgent
-	fieldRateLimit // of an answer: the shared account's, not the client's
 	fieldCacheControl
 	fieldUpstreamID
 )
@@ -145,7 +144,7 @@ func classifyAnswer(name []byte) fieldClass {
 		return c
 	}
 	if hasPrefixFold(name, "x-ratelimit-") || hasPrefixFold(name, "anthropic-ratelimit-") {
-		return fieldRateLimit
+		return fieldDrop // the shared account's, not the client's
 	}
 	if hasPrefixFold(name, "cf-") || hasPrefixFold(name, "access-control-") ||
 		hasPrefixFold(name, "x-accel-") { // a command to an nginx in front

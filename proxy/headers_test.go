@@ -82,15 +82,13 @@ func TestEveryAnswerFieldIsClassified(t *testing.T) {
 			"set-cookie", "alt-svc", "strict-transport-security", "openai-organization", "openai-project",
 			"server", "date", "nel", "report-to", "reporting-endpoints",
 			"cf-ray", "cf-cache-status", "access-control-allow-origin", "access-control-expose-headers",
+			"x-ratelimit-limit-requests", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-requests",
+			"anthropic-ratelimit-requests-limit", "anthropic-ratelimit-tokens-reset",
 		},
 		fieldLength:       {"transfer-encoding", "content-length"},
 		fieldUpstreamID:   {"x-request-id"},
 		fieldCacheControl: {"cache-control"},
 		fieldContentType:  {"content-type"},
-		fieldRateLimit: {
-			"x-ratelimit-limit-requests", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-requests",
-			"anthropic-ratelimit-requests-limit", "anthropic-ratelimit-tokens-reset",
-		},
 		fieldPass: {
 			"content-encoding", "content-disposition", "retry-after", "retry-after-ms", "x-should-retry",
 			"x-siliconcloud-trace-id", "apim-request-id", "x-generation-id", "request-id", "openai-processing-ms", "openai-version", "openai-model",

@@ -54,6 +54,7 @@ type provider struct {
 	addr  string
 	pace  pace
 	next  chan struct{} // the client has an event
+	stop  chan struct{} // closed with the test
 	reads atomic.Int64  // that brought bytes
 }
 
@@ -64,7 +65,7 @@ func newProvider(t testing.TB, p pace) *provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &provider{addr: ln.Addr().String(), pace: p, next: make(chan struct{}, 1)}
+	v := &provider{addr: ln.Addr().String(), pace: p, next: make(chan struct{}, 1), stop: make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -79,6 +80,7 @@ func newProvider(t testing.TB, p pace) *provider {
 	}()
 	t.Cleanup(func() {
 		ln.Close()
+		close(v.stop)
 		<-done
 	})
 	return v
@@ -115,21 +117,28 @@ func (v *provider) serve(nc net.Conn) {
 		default:
 			if v.pace == headFirst {
 				ok = send(streamHead)
-				<-v.next
-				ok = ok && send(oneEvent)
+				ok = ok && v.told() && send(oneEvent)
 			} else {
 				ok = send(first)
 			}
 			for i := 1; i < streamEvents && ok; i++ {
-				<-v.next
-				ok = send(oneEvent)
+				ok = v.told() && send(oneEvent)
 			}
-			<-v.next
-			ok = ok && send(streamTail)
+			ok = ok && v.told() && send(streamTail)
 		}
 		if !ok {
 			return
 		}
+	}
+}
+
+// told waits until the client has what was sent.
+func (v *provider) told() bool {
+	select {
+	case <-v.next:
+		return true
+	case <-v.stop:
+		return false
 	}
 }
 
@@ -166,12 +175,16 @@ func newUser(t testing.TB, addr string) *user {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
+	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	return &user{nc: nc, buf: make([]byte, 32<<10)}
 }
 
 // ask sends request and reads the answer to its end. For each event of a stream,
 // and for the head where it comes alone, it tells v.
 func (u *user) ask(t testing.TB, request []byte, v *provider) {
+	t.Helper()
 	if _, err := u.nc.Write(request); err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +215,7 @@ func (u *user) ask(t testing.TB, request []byte, v *provider) {
 			}
 			return
 		}
-		due := events
+		due := min(events, streamEvents) // nobody waits for the end
 		if v.pace == headFirst {
 			due++
 		}
@@ -236,8 +249,8 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return c.TCPConn.Write(p)
 }
 
-// serving serves s on a loopback port until the test ends.
-func serving(t testing.TB, s *Server) *counting {
+// relayTo serves, on a loopback port, a server in front of v until the test ends.
+func relayTo(t testing.TB, v *provider, carrier string) *counting {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -245,11 +258,13 @@ func serving(t testing.TB, s *Server) *counting {
 	}
 	l := &counting{Listener: ln}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	t.Cleanup(func() { // before the server's own, which shuts it down
-		ln.Close()
-		<-served
+	t.Cleanup(func() { // runs behind the server's own, which makes Serve return
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
 	})
+	s := newServer(t, relaying(v.addr, carrier))
+	go func() { served <- s.Serve(l) }()
 	return l
 }
 

@@ -24,7 +24,7 @@ func BenchmarkJSON(b *testing.B) { measure(b, document1, "reader", jsonRequest) 
 
 func measure(b *testing.B, p pace, carrier string, request []byte) {
 	v := newProvider(b, p)
-	l := serving(b, newServer(b, relaying(v.addr, carrier)))
+	l := relayTo(b, v, carrier)
 	u := newUser(b, l.Addr().String())
 	for range 3 {
 		u.ask(b, request, v)

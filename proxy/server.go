@@ -49,7 +49,6 @@ type Server struct {
 	watcher *watcher
 	routing atomic.Pointer[routing]
 
-	epoch    time.Time // what now counts from, with its wall clock
 	maxConns int64
 	open     atomic.Int64 // client connections
 	// lingering and shedding bound what is done for clients on their way out.
@@ -64,7 +63,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		limits: cfg.Limits, stream: cfg.Stream, includeUsage: cfg.Stream.IncludeUsage == "auto",
 		keys: o.Keys, tel: o.Telemetry, log: o.Log, ready: o.Ready,
-		buffers: &pool.Buffers{}, epoch: time.Now(), stopping: make(chan struct{}),
+		buffers: &pool.Buffers{}, stopping: make(chan struct{}),
 	}
 	if cfg.TLS.Enabled() {
 		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
@@ -127,7 +126,9 @@ func (s *Server) routes(metrics bool) fasthttp.RequestHandler {
 	r.HandleMethodNotAllowed = false
 	r.HandleOPTIONS = false
 	r.GET(pathHealth, s.health)
+	r.HEAD(pathHealth, s.health)
 	r.GET(pathReady, s.readiness)
+	r.HEAD(pathReady, s.readiness)
 	if metrics {
 		r.GET(pathMetrics, s.metrics)
 	}
@@ -148,12 +149,19 @@ func (s *Server) Serve(ln net.Listener) error {
 // left when it returns but what a broken connection's goroutine takes to
 // notice.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
+	if s.draining.Swap(true) {
+		return nil
+	}
 	close(s.stopping)
 	err := s.http.ShutdownWithContext(ctx)
+	if err == nil { // which knows nothing of hijacked connections
+		err = s.settle(ctx)
+	}
 	if ctx.Err() != nil {
 		s.watcher.drain()
-		err = s.settle(2 * time.Second)
+		last, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		err = s.settle(last)
 	}
 	s.routing.Load().close()
 	s.watcher.close()
@@ -165,19 +173,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // settle waits for exchanges that were told to end; fasthttp's second Shutdown
 // would not.
-func (s *Server) settle(most time.Duration) error {
-	deadline := time.Now().Add(most)
+func (s *Server) settle(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for s.tel.InFlight.Load() > 0 {
-		if time.Now().After(deadline) {
+		select {
+		case <-ctx.Done():
 			return fmt.Errorf("%d exchanges did not end", s.tel.InFlight.Load())
+		case <-tick.C:
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	return nil
 }
 
 // now is the time in Unix nanoseconds, by the monotonic clock.
-func (s *Server) now() int64 { return s.epoch.UnixNano() + int64(time.Since(s.epoch)) }
+func (s *Server) now() int64 { return pool.Now() }
 
 // publishUpstreams shows each upstream's connections in the metrics.
 func (s *Server) publishUpstreams(r *routing) {

@@ -124,8 +124,7 @@ func (a *answer) unpack(coding []byte) {
 	}
 }
 
-// look shows the watchers inflated bytes. It runs on the inflater's goroutine,
-// which alone touches the watchers until packed.Close has returned.
+// look shows the watchers inflated bytes, within packed.Write and packed.Close.
 func (a *answer) look(p []byte, now int64) {
 	switch a.kind {
 	case kindEvents:

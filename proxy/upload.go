@@ -79,7 +79,14 @@ func (x *exchange) listen() (stop func()) {
 		defer close(done)
 		defer x.srv.contained()
 		var err error
-		n, err = conn.ReadBuffer(&buf, headroom, readEnd)
+		for interim := 0; ; interim++ {
+			n, err = conn.ReadBuffer(&buf, headroom, readEnd)
+			if err != nil || interim == maxInterim || !onlyInterim(buf.B[headroom:headroom+n]) {
+				break
+			}
+			buf.Put()
+			buf = nil
+		}
 		if err == nil || !isTimeout(err) {
 			conn.StopWriting()
 		}
@@ -124,3 +131,17 @@ func uploadPatience(head time.Duration) time.Duration {
 // may have answered already, which is looked for.
 var errStoppedReading = &apiError{status: 502, typ: "api_error", code: "upstream_error", end: telemetry.UpstreamCut, retry: "false",
 	message: "The upstream stopped reading the request."}
+
+// onlyInterim reports whether b is whole 1xx answers, which say nothing about
+// the request's body.
+func onlyInterim(b []byte) bool {
+	var a h1.Answer
+	for len(b) > 0 {
+		n, err := a.Parse(b)
+		if err != nil || n == 0 || a.Status >= 200 || a.Status == 101 {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
