@@ -34,7 +34,7 @@ var namedErrors = []listed{
 	{"errTenant", errTenant}, {"errModelNotAllowed", errModelNotAllowed}, {"errModelNotFound", errModelNotFound}, {"errModelFirst", errModelFirst},
 	{"errUnknownURL", errUnknownURL}, {"errAlias", errAlias}, {"errNoUpstream", errNoUpstream}, {"errMethod", errMethod}, {"errVersion", errVersion},
 	{"errUpgrade", errUpgrade}, {"errDotDot", errDotDot}, {"errPathBytes", errPathBytes}, {"errConnection", errConnection}, {"errTarget", errTarget},
-	{"errVague", errVague}, {"errAlias", errAlias}, {"errBodyTooBig", errBodyTooBig}, {"errBodyTimeout", errBodyTimeout}, {"errBodyBroken", errBodyBroken},
+	{"errVague", errVague}, {"errBodyTooBig", errBodyTooBig}, {"errBodyTimeout", errBodyTimeout}, {"errBodyBroken", errBodyBroken},
 	{"errEncodedBody", errEncodedBody}, {"errHeld", errHeld}, {"errShed", errShed}, {"errDraining", errDraining}, {"errPanic", errPanic},
 	{"errUpstreamBusy", errUpstreamBusy}, {"errUpstreamConnect", errUpstreamConnect}, {"errConnectTimeout", errConnectTimeout},
 	{"errUpstreamCut", errUpstreamCut}, {"errUpstreamGarbage", errUpstreamGarbage}, {"errUpstreamAuth", errUpstreamAuth},

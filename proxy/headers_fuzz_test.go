@@ -169,7 +169,7 @@ func FuzzRequestHead(f *testing.F) {
 		var hop []string
 		for _, v := range in.all("connection") {
 			for name := range strings.SplitSeq(v, ",") {
-				hop = append(hop, strings.ToLower(strings.Trim(name, " \t\n\v\f\r\x85\xa0")))
+				hop = append(hop, strings.ToLower(string(bytes.TrimSpace([]byte(name)))))
 			}
 		}
 		var want, passed head
