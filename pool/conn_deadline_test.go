@@ -249,3 +249,23 @@ func TestInterruptedOrStoppedConnectionIsNotReleased(t *testing.T) {
 		})
 	}
 }
+
+// 0 is no deadline: one that stood before is taken away, and does not end a
+// read that may wait for ever.
+func TestReadByZeroTakesTheDeadlineAway(t *testing.T) {
+	c, server := listen(t).connect()
+	defer c.Discard()
+	if err := c.ReadBy(Now()+int64(20*time.Millisecond), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ReadBy(0, false); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(60 * time.Millisecond) // past what stood
+	if _, err := server.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if r := readOnce(c); r.text != "x" {
+		t.Errorf("%+v", r)
+	}
+}

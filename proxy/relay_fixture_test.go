@@ -43,10 +43,10 @@ func chunk(s string) []byte { return fmt.Appendf(nil, "%x\r\n%s\r\n", len(s), s)
 type pace int
 
 const (
-	lockstep  pace = iota // head and first event in one, each later event after the client has the one before
-	headFirst             // the same, but the head goes alone
-	burst                 // all in one write
-	document1             // not a stream: one JSON document
+	lockstep    pace = iota // head and first event in one, each later event after the client has the one before
+	headFirst               // the same, but the head goes alone
+	burst                   // all in one write
+	oneDocument             // not a stream: one JSON document
 )
 
 // provider is an upstream on raw sockets that answers every request alike.
@@ -110,7 +110,7 @@ func (v *provider) serve(nc net.Conn) {
 		}
 		ok := true
 		switch v.pace {
-		case document1:
+		case oneDocument:
 			ok = send(jsonAnswer)
 		case burst:
 			ok = send(all)
@@ -195,7 +195,7 @@ func (u *user) ask(t testing.TB, request []byte, v *provider) {
 		if err != nil {
 			t.Fatalf("after %d events: %v\n%s", events, err, u.buf[:n])
 		}
-		if v.pace == document1 {
+		if v.pace == oneDocument {
 			if n += m; wholeRequest(u.buf[:n]) {
 				return
 			}

@@ -34,8 +34,8 @@ func TestWritesPerEvent(t *testing.T) {
 		{"an event at a time", lockstep, "reader", streamRequest, streamEvents + 1},
 		{"an event at a time, the head alone", headFirst, "reader", streamRequest, streamEvents + 2},
 		{"all together", burst, "reader", streamRequest, 1},
-		{"JSON", document1, "reader", jsonRequest, 1},
-		{"JSON, whatever the carrier", document1, "writer", jsonRequest, 1},
+		{"JSON", oneDocument, "reader", jsonRequest, 1},
+		{"JSON, whatever the carrier", oneDocument, "writer", jsonRequest, 1},
 		// The writer carrier's head and end are fasthttp's, by themselves.
 		{"an event at a time, writer", lockstep, "writer", streamRequest, streamEvents + 1 + 2},
 		{"an event at a time, the head alone, writer", headFirst, "writer", streamRequest, streamEvents + 1 + 2},
@@ -77,7 +77,7 @@ func TestSystemCallsPerEvent(t *testing.T) {
 	}{
 		{"stream, an event at a time", lockstep, streamRequest, 5, streamEvents + 1, 1, streamEvents + 1},
 		{"stream, all together", burst, streamRequest, 20, 1, 1, 1},
-		{"JSON", document1, jsonRequest, 50, 1, 1, 1},
+		{"JSON", oneDocument, jsonRequest, 50, 1, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := newProvider(t, c.pace)

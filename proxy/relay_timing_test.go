@@ -20,7 +20,7 @@ func BenchmarkStream(b *testing.B) {
 }
 
 // BenchmarkJSON relays one small document.
-func BenchmarkJSON(b *testing.B) { measure(b, document1, "reader", jsonRequest) }
+func BenchmarkJSON(b *testing.B) { measure(b, oneDocument, "reader", jsonRequest) }
 
 func measure(b *testing.B, p pace, carrier string, request []byte) {
 	v := newProvider(b, p)
