@@ -24,7 +24,7 @@ func (x *exchange) answer() *apiError {
 	x.writeHead()
 	if x.bodyUnread() { // the upstream answered without reading on
 		ctx.Response.Header.SetConnectionClose()
-		x.c.linger = true
+		x.c.linger.Store(true)
 	}
 	x.releaseBody() // nothing is sent twice from here on
 

@@ -71,7 +71,7 @@ func (x *exchange) holdBody() *apiError {
 			break
 		}
 		if err != nil {
-			return bodyError(err)
+			return x.bodyError(err)
 		}
 		x.bodyCame(len(x.held.B))
 	}
@@ -94,7 +94,10 @@ func (x *exchange) bodyCame(n int) {
 }
 
 // bodyError tells a slow client from a broken body.
-func bodyError(err error) *apiError {
+func (x *exchange) bodyError(err error) *apiError {
+	if x.c.drained.Load() {
+		return errDraining
+	}
 	if isTimeout(err) {
 		return errBodyTimeout
 	}
@@ -107,17 +110,19 @@ func (x *exchange) grow(size int) *apiError {
 	if limit := int(x.srv.limits.MaxBody) + 1; size > limit {
 		size = limit
 	}
+	fresh := x.srv.buffers.Block(size)
 	// What an ordinary request holds is not worth a counter that all share.
-	if size > pool.BufferSize {
-		add := int64(size) - x.heldLen
+	if n := int64(cap(fresh.B)); n > pool.BufferSize {
+		add := n - x.heldLen
 		if x.srv.tel.HeldBytes.Add(add) > int64(x.srv.limits.MaxHeld) {
 			x.srv.tel.HeldBytes.Add(-add)
+			fresh.Put()
 			return errHeld
 		}
-		x.heldLen += add
+		x.heldLen = n
 	}
 	old := x.held
-	x.held = x.srv.buffers.Block(size)
+	x.held = fresh
 	if old != nil {
 		x.held.B = append(x.held.B, old.B...)
 		old.Put()
@@ -174,7 +179,7 @@ func (x *exchange) peekForm() *apiError {
 			return nil
 		}
 		if err != nil {
-			return bodyError(err)
+			return x.bodyError(err)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (x *exchange) closeDelimited(net.Conn) {
 // resetOnClose makes the close a reset, the only sign of a cut that a
 // close-delimited body knows.
 func (x *exchange) resetOnClose() {
-	x.c.linger = false
+	x.c.linger.Store(false)
 	nc := x.c.Conn
 	if over, ok := nc.(*tls.Conn); ok {
 		nc = over.NetConn()

@@ -28,9 +28,9 @@ type clientConn struct {
 	pending       []byte // bytes not yet written, in pendingBuf
 	pendingBuf    *pool.Buffer
 	corked        bool
-	writeDeadline int64 // as it stands on the socket, 0: none
-	linger        bool  // the request was answered before it was read
-	mute          bool  // nothing more is to be sent
+	writeDeadline int64       // as it stands on the socket, 0: none
+	linger        atomic.Bool // the request was answered before it was read
+	mute          bool        // nothing more is to be sent
 
 	gone    atomic.Bool  // the client closed its side
 	goneAt  atomic.Int64 // when the watcher saw it
@@ -167,6 +167,7 @@ func (c *clientConn) left() {
 // drain ends the exchange under way from outside.
 func (c *clientConn) drain() {
 	c.drained.Store(true)
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // a body that is being read
 	c.interrupt()
 }
 
@@ -186,7 +187,7 @@ func (c *clientConn) Close() error {
 		return nil
 	}
 	c.srv.watcher.remove(c.slot)
-	if c.linger {
+	if c.linger.Load() && !c.srv.draining.Load() {
 		c.lingerClose()
 	}
 	err := c.Conn.Close()

@@ -245,7 +245,7 @@ func TestLingeringCloseLetsTheClientFindItsAnswer(t *testing.T) {
 	if _, err := c.Write([]byte(answer)); err != nil {
 		t.Fatal(err)
 	}
-	c.linger = true
+	c.linger.Store(true)
 	closed := make(chan error, 1)
 	go func() { closed <- c.Close() }()
 	for range 8 { // the client goes on sending
@@ -269,7 +269,7 @@ func TestLingeringIsBoundedInNumber(t *testing.T) {
 	s := newServer(t, oneUpstream("http://127.0.0.1:9"))
 	c, client := sockets(t, s)
 	s.lingering.Store(maxLinger)
-	c.linger = true
+	c.linger.Store(true)
 	if err := c.Close(); err != nil { // does not wait, though the client stays
 		t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -109,10 +110,15 @@ func (c *clientConn) fillBody() error {
 }
 
 func (c *clientConn) bodyDeadline() error {
-	if c.read.idle <= 0 {
-		return nil
+	if c.read.idle > 0 {
+		if err := c.Conn.SetReadDeadline(pool.At(min(c.srv.now()+int64(c.read.idle), c.read.till))); err != nil {
+			return err
+		}
 	}
-	return c.Conn.SetReadDeadline(pool.At(min(c.srv.now()+int64(c.read.idle), c.read.till)))
+	if c.drained.Load() { // after the deadline was set, which drain moves
+		return os.ErrDeadlineExceeded
+	}
+	return nil
 }
 
 // bodyEnd notes a client that left within its body.

@@ -140,7 +140,7 @@ func (s *Server) handle(fixed fasthttp.RequestHandler) fasthttp.RequestHandler {
 		fixed(ctx)
 		if a.head.hasBody() { // nobody reads it
 			ctx.SetConnectionClose()
-			c.linger = true
+			c.linger.Store(true)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func (x *exchange) refuse(e *apiError) {
 	writeError(x.ctx, e, x.adm.target.dialect, x.requestID)
 	if x.bodyUnread() {
 		x.ctx.Response.Header.SetConnectionClose()
-		x.c.linger = true
+		x.c.linger.Store(true)
 	}
 	x.obs.Status = e.status
 	x.finish(e.end, e)
@@ -270,7 +270,8 @@ func (x *exchange) recovered(ctx *fasthttp.RequestCtx) {
 		x.adm = admission{}
 	}
 	x.panicked(v)
-	x.c.corked, x.c.linger = false, true
+	x.c.corked = false
+	x.c.linger.Store(true)
 	writeError(ctx, errPanic, x.adm.target.dialect, x.requestID)
 	x.obs.Status = errPanic.status
 	x.finish(telemetry.Internal, errPanic)

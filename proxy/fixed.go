@@ -86,7 +86,7 @@ func (s *Server) httpError(ctx *fasthttp.RequestCtx, err error) {
 	}
 	writeError(ctx, e, d, id)
 	if c, ok := ctx.Conn().(*clientConn); ok {
-		c.linger = true
+		c.linger.Store(true)
 	}
 }
 

@@ -37,7 +37,7 @@ func (x *exchange) uploadBody(chunked bool) *apiError {
 			break
 		}
 		if err != nil {
-			return bodyError(err)
+			return x.bodyError(err)
 		}
 	}
 	if chunked {

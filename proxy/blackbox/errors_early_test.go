@@ -70,9 +70,7 @@ func TestExpectIsAnsweredWithContinueWhereTheRequestIsWelcome(t *testing.T) {
 			}
 		})
 	}
-	if n := rl.tel.InFlight.Load(); n != 0 {
-		t.Errorf("%d exchanges in flight after the last", n)
-	}
+	eventually(t, "no exchange in flight after the last", func() bool { return rl.tel.InFlight.Load() == 0 })
 }
 
 func TestRequestThatDoesNotWaitForContinueIsServed(t *testing.T) {
