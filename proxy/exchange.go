@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/hex"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -87,16 +86,8 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.srv.tel.InFlight.Inc()
 }
 
-// formatID writes id in the form of RFC 9562 §4.
-func formatID(dst *[36]byte, id [16]byte) []byte {
-	hex.Encode(dst[0:8], id[0:4])
-	hex.Encode(dst[9:13], id[4:6])
-	hex.Encode(dst[14:18], id[6:8])
-	hex.Encode(dst[19:23], id[8:10])
-	hex.Encode(dst[24:36], id[10:16])
-	dst[8], dst[13], dst[18], dst[23] = '-', '-', '-', '-'
-	return dst[:]
-}
+// formatID writes id into dst, which holds it for as long as the exchange lasts.
+func formatID(dst *[36]byte, id [16]byte) []byte { return telemetry.AppendID(dst[:0], id) }
 
 var otherMethod = []byte("other")
 
