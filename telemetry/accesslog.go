@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -64,7 +65,35 @@ func (t *Telemetry) logAccess(r *Request, us *upstreamSeries, endpoint int) {
 		e.Bytes("client", r.Client.AppendTo(scratch[:0]))
 	}
 	e.Int("attempts", r.Attempts)
+	if r.Attempts > 1 {
+		t.logTries(e, r)
+	}
 	e.Msg("request")
+}
+
+// logTries adds the attempts before the last one: upstream, credential, reason
+// and, where it was answered, the status.
+func (t *Telemetry) logTries(e *zerolog.Event, r *Request) {
+	var scratch [1024]byte
+	b := append(scratch[:0], '[')
+	for i, try := range r.Tries[:min(r.Attempts-1, MaxTries)] {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"upstream":"`...)
+		b = append(b, t.upstream(int(try.Upstream)).name...) // [A-Za-z0-9._-]
+		b = append(b, `","credential":`...)
+		b = strconv.AppendInt(b, int64(try.Credential), 10)
+		b = append(b, `,"reason":"`...)
+		b = append(b, try.Failure.String()...)
+		b = append(b, '"')
+		if try.Status != 0 {
+			b = append(b, `,"status":`...)
+			b = strconv.AppendUint(b, uint64(try.Status), 10)
+		}
+		b = append(b, '}')
+	}
+	e.RawJSON("tries", append(b, ']'))
 }
 
 // logUsage adds what is known of the tokens, and nothing where nothing is.

@@ -93,17 +93,33 @@ const (
 	FailureEvent    // an error event within a stream
 	FailureCut      // the answer ended before its end
 	FailureProtocol // not HTTP, or not what the head promised
+	FailureBusy     // max_connections: no connection came free
 	FailureUnknown
 	numUpstreamFailures
 )
 
 var upstreamFailures = [numUpstreamFailures]string{
 	"", "dns", "connect", "tls", "timeout_connect", "timeout_head", "timeout_first_event", "timeout_idle",
-	"timeout_total", "auth", "http_429", "http_4xx", "http_5xx", "error_event", "truncated", "protocol", "unknown",
+	"timeout_total", "auth", "http_429", "http_4xx", "http_5xx", "error_event", "truncated", "protocol", "busy", "unknown",
 }
 
 // String returns the label value.
 func (f UpstreamFailure) String() string { return upstreamFailures[f] }
+
+// FailureOf tells how an attempt went wrong that was answered with a status.
+func FailureOf(status int) UpstreamFailure {
+	switch {
+	case status == 401 || status == 403:
+		return FailureAuth
+	case status == 429:
+		return FailureHTTP429
+	case status >= 400 && status < 500:
+		return FailureHTTP4xx
+	case status >= 500:
+		return FailureHTTP5xx
+	}
+	return FailureNone
+}
 
 // failure tells how the last attempt of r went wrong: in its owner's words
 // where there are any, else by status and end reason.
@@ -111,15 +127,8 @@ func failure(r *Request) UpstreamFailure {
 	if r.Failure > FailureNone && r.Failure < numUpstreamFailures {
 		return r.Failure
 	}
-	switch s := r.UpstreamStatus; {
-	case s == 401 || s == 403:
-		return FailureAuth
-	case s == 429:
-		return FailureHTTP429
-	case s >= 400 && s < 500:
-		return FailureHTTP4xx
-	case s >= 500:
-		return FailureHTTP5xx
+	if f := FailureOf(r.UpstreamStatus); f != FailureNone {
+		return f
 	}
 	switch r.End {
 	case TimeoutConnect:

@@ -50,6 +50,17 @@ type Usage struct {
 	Input, Output, Cached, CacheWrite, Reasoning int64
 }
 
+// MaxTries is one less than the attempts that an exchange may make.
+const MaxTries = 9
+
+// Try is an attempt that failed and was followed by another one.
+type Try struct {
+	Upstream   int16  // as Request.Upstream
+	Credential int16  // index within the upstream
+	Status     uint16 // 0: no answer
+	Failure    UpstreamFailure
+}
+
 // Request is one finished exchange, as its owner describes it to Observe. All
 // byte slices and strings may be parts of pooled buffers: Observe copies what
 // it keeps. Times are nanoseconds; durations of what did not happen are 0.
@@ -76,6 +87,7 @@ type Request struct {
 	Error          string          // code of the relay's own error, "" if none
 	Stream         bool
 	Attempts       int
+	Tries          [MaxTries]Try // the first Attempts-1 count
 
 	Duration, UpstreamHead, FirstEvent, TTFT int64
 	Overhead                                 int64 // time inside the relay before the request left for the upstream
