@@ -1,5 +1,7 @@
 package watch
 
+import "slices"
+
 // A mark is something that the document was seen to hold.
 type mark uint16
 
@@ -26,6 +28,34 @@ type document struct {
 	kind     kind
 	marks    mark
 	sequence int64 // -1: none
+
+	// ids are hashes of the stored objects that were named, in this document
+	// and in those before it; filled where wantIDs says so.
+	wantIDs bool
+	nids    uint8
+	ids     [maxIDs]uint64
+}
+
+// maxIDs is what the objects that name most hold: a batch's own id, its output
+// and its errors.
+const maxIDs = 4
+
+// HashID is how ids are compared: FNV-1a, 64 bits.
+func HashID[T string | []byte](id T) uint64 {
+	h := uint64(0xcbf29ce484222325)
+	for i := range len(id) {
+		h = (h ^ uint64(id[i])) * 0x100000001b3
+	}
+	return h
+}
+
+// addID takes the id of a stored object.
+func (d *document) addID(id []byte) {
+	h := HashID(id)
+	if int(d.nids) < maxIDs && !slices.Contains(d.ids[:d.nids], h) {
+		d.ids[d.nids] = h
+		d.nids++
+	}
 }
 
 func (d *document) reset() {
@@ -73,6 +103,12 @@ func (d *document) text(f field, value []byte, empty bool) {
 	if f == fieldType {
 		if d.kind = kindOf(value); value == nil && !empty {
 			d.kind = kindOther
+		}
+		return
+	}
+	if f == fieldID {
+		if d.wantIDs && len(value) > 0 {
+			d.addID(value)
 		}
 		return
 	}

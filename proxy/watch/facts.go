@@ -48,3 +48,17 @@ func (s *Stream) LastEvent() int64 { return s.lastEvent }
 // Sequence returns the last sequence_number of a Responses stream, -1 if there
 // was none.
 func (s *Stream) Sequence() int64 { return s.sequence }
+
+// IDs returns hashes (HashID) of the stored objects that the stream named so
+// far, at most four, where WantIDs was called after Reset. They are the
+// Stream's own, valid until its next Reset.
+func (s *Stream) IDs() []uint64 { return s.json.doc.ids[:s.json.doc.nids] }
+
+// WantIDs makes the watcher look for the ids of stored objects.
+func (s *Stream) WantIDs() { s.json.doc.wantIDs = true }
+
+// IDs is Stream's for a document.
+func (j *JSON) IDs() []uint64 { return j.scan.doc.ids[:j.scan.doc.nids] }
+
+// WantIDs is Stream's for a document.
+func (j *JSON) WantIDs() { j.scan.doc.wantIDs = true }

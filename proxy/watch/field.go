@@ -26,6 +26,7 @@ const (
 	fieldType       // names the event
 	fieldObject     // "error" in old vLLM
 	fieldFinish     // finish_reason, stop_reason
+	fieldID         // of a stored object, or of one that it names
 	fieldGeminiStop // finishReason, blockReason
 
 	// Values whose form alone counts.
@@ -70,7 +71,7 @@ const (
 	nodeNone node = iota // outside, or skipped
 	nodeRoot
 	nodeUsage
-	nodeCarrier // response, message, x_groq: hold a usage
+	nodeCarrier // response, message, x_groq, file: hold a usage or an id
 	nodeMeta
 	nodeDetails
 	nodeGeminiUsage
@@ -114,8 +115,11 @@ func (n node) member(key []byte) field {
 			return fieldReasoning
 		}
 	case nodeCarrier:
-		if string(key) == "usage" {
+		switch string(key) {
+		case "usage":
 			return fieldTokens
+		case "id":
+			return fieldID
 		}
 	case nodeMeta:
 		if string(key) == "tokens" {
@@ -172,8 +176,10 @@ func rootMember(key []byte) field {
 		return fieldError
 	case "delta":
 		return fieldEventDelta
-	case "response", "message", "x_groq":
+	case "response", "message", "x_groq", "file":
 		return fieldCarrier
+	case "id", "output_file_id", "error_file_id":
+		return fieldID
 	case "sequence_number":
 		return fieldSequence
 	case "usageMetadata":

@@ -5,8 +5,9 @@ import (
 	"math/bits"
 )
 
-// maxName is the longest key or name that is compared; all of ours are shorter.
-const maxName = 64
+// maxName is the longest key, name or id that is looked at; keys and names of
+// ours are shorter than 32.
+const maxName = 128
 
 // maxCount bounds a believable count; what is above is no count of tokens.
 const maxCount = 1 << 40
