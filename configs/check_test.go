@@ -62,13 +62,13 @@ func TestCheckPrintsEveryProblemAndExits78(t *testing.T) {
 }
 
 func TestCheckSaysWhatAValidFileAmountsTo(t *testing.T) {
-	path := writeFile(t, oneUpstream+"    dns_ttl: 5s\n    credentials: [{value: x}]\n", 0o644)
+	path := writeFile(t, oneUpstream+"    insecure_skip_verify: true\n    credentials: [{value: x}]\n", 0o644)
 	stdout, stderr, code := runCheck(t, "-c", path)
 	if code != 0 || stdout != "configuration ok: 1 upstream, 1 credential, 0 routes, keys in file, listen 127.0.0.1:8080, admin 127.0.0.1:9090\n" {
 		t.Errorf("exit %d: %s", code, stdout)
 	}
 	if lines := strings.Split(strings.TrimSpace(stderr), "\n"); len(lines) != 2 ||
-		!strings.Contains(lines[0], ":6: upstreams[0].dns_ttl: warning: not applied in this version") ||
+		!strings.Contains(lines[0], ":6: upstreams[0].insecure_skip_verify: warning: whoever is between the relay and this upstream can read") ||
 		!strings.Contains(lines[1], ":7: upstreams[0].credentials[0].value: warning: a secret stands in a file that others may read (mode 0644)") {
 		t.Errorf("stderr: %s", stderr)
 	}

@@ -13,6 +13,7 @@ type Config struct {
 	Keys       Keys             `yaml:"keys"`
 	Redis      Redis            `yaml:"redis"`
 	Upstreams  []Upstream       `yaml:"upstreams"`
+	Retry      Retry            `yaml:"retry"` // before Routes, which inherit it
 	Routes     []Route          `yaml:"routes"`
 	Stream     Stream           `yaml:"stream"`
 	ClickHouse ClickHouse       `yaml:"clickhouse"`
@@ -102,14 +103,37 @@ type Upstream struct {
 	Priority       int           `yaml:"priority"`        // lower first
 	Timeouts       Timeouts      `yaml:"timeouts"`        // a key that is not given is the general one's
 	MaxConnections int           `yaml:"max_connections"` // 0: no limit
+	ConnectionWait time.Duration `yaml:"connection_wait"` // for one of MaxConnections; 0: not at all
 	IdleTimeout    time.Duration `yaml:"idle_timeout"`    // an unused connection; below the provider's own
-	DNSTTL         time.Duration `yaml:"dns_ttl"`
-	CAFile         string        `yaml:"ca_file"` // instead of the system's roots
-	ProxyURL       string        `yaml:"proxy_url"`
+	DNSTTL         time.Duration `yaml:"dns_ttl"`         // between two looks whether the name's addresses have changed; 0: never
+	CAFile         string        `yaml:"ca_file"`         // instead of the system's roots
+	CertFile       string        `yaml:"cert_file"`       // client certificate
+	KeyFile        string        `yaml:"key_file"`
+	SkipVerify     bool          `yaml:"insecure_skip_verify"`
+	ProxyURL       string        `yaml:"proxy_url"`  // http://host[:port]; "": what HTTPS_PROXY and its like say; none
+	ProxyAuth      Secret        `yaml:"proxy_auth"` // user:password for ProxyURL
+	Circuit        Circuit       `yaml:"circuit"`
+	HealthCheck    HealthCheck   `yaml:"health_check"`
+}
+
+// Circuit says when an upstream that fails is left alone.
+type Circuit struct {
+	Failures int           `yaml:"failures"` // in a row; 0: never
+	OpenFor  time.Duration `yaml:"open_for"` // the first time; doubled while the probe fails
+	MaxOpen  time.Duration `yaml:"max_open"`
+}
+
+// HealthCheck is a GET that is sent whether there is traffic or not; off while
+// Path is empty.
+type HealthCheck struct {
+	Path     string        `yaml:"path"` // appended to the base URL
+	Interval time.Duration `yaml:"interval"`
+	Timeout  time.Duration `yaml:"timeout"`
 }
 
 // Credential is one account of an upstream. Exactly one of Value, File is given.
 type Credential struct {
+	Name   string `yaml:"name"` // in logs, rows and GET /upstreams; "": its number, from 0
 	Value  Secret `yaml:"value"`
 	File   string `yaml:"value_file"` // read at load; trailing line end removed; Value then holds it
 	Weight int    `yaml:"weight"`     // default 1
@@ -123,17 +147,26 @@ type Headers struct {
 
 // Route sends requests for matching models to upstreams; the first match wins.
 type Route struct {
-	Models       []string          `yaml:"models"` // globs: * matches any run of characters
+	Models       []string          `yaml:"models"`   // globs: * matches any run of characters
+	Tenants      []string          `yaml:"tenants"`  // globs; none: all
+	Dialects     []Dialect         `yaml:"dialects"` // of the path; none: all
 	Upstreams    []string          `yaml:"upstreams"`
 	RewriteModel map[string]string `yaml:"rewrite_model"` // alias -> upstream's name
 	Retry        Retry             `yaml:"retry"`
 }
 
-// Retry says what may be tried again.
+// Retry says what may be tried again, and with whom: another account, except
+// where nothing had been sent or the account asked for it (429, 503).
 type Retry struct {
-	Attempts int      `yaml:"attempts"` // in all, the first included; default 1
-	On       []string `yaml:"on"`       // connect, 429, 5xx, or a status
+	Attempts int           `yaml:"attempts"` // in all, the first included
+	On       []string      `yaml:"on"`       // the words of RetryReasons, or a status
+	MaxWait  time.Duration `yaml:"max_wait"` // how long a request may wait for an account's Retry-After; 0: not at all
 }
+
+// RetryReasons are the words that Retry.On may hold besides statuses: no
+// connection; 401, 402 and 403; any status from 500 on; an error as the first
+// event of a stream.
+var RetryReasons = [...]string{"connect", "auth", "5xx", "error_event"}
 
 // Stream is how answers are relayed.
 type Stream struct {

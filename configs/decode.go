@@ -195,7 +195,7 @@ func (d *decoder) defaults(v reflect.Value) {
 	case credentialType:
 		v.Set(reflect.ValueOf(defaultCredential()))
 	case routeType:
-		v.Set(reflect.ValueOf(defaultRoute()))
+		v.Set(reflect.ValueOf(defaultRoute(d.config.Retry)))
 	}
 }
 

@@ -31,6 +31,10 @@ func Default() *Config {
 			Prefix:    "relay:",
 			StaleMax:  24 * time.Hour,
 		},
+		Retry: Retry{
+			Attempts: 2,
+			On:       []string{"connect", "auth", "429", "5xx", "error_event"},
+		},
 		Stream: Stream{
 			IncludeUsage: "auto",
 			HeadHold:     time.Second,
@@ -55,15 +59,18 @@ func Default() *Config {
 // is the timeouts section, which it inherits key by key.
 func defaultUpstream(general Timeouts) Upstream {
 	return Upstream{
-		Weight:      1,
-		Timeouts:    general,
-		IdleTimeout: 60 * time.Second,
-		DNSTTL:      30 * time.Second,
+		Weight:         1,
+		Timeouts:       general,
+		ConnectionWait: time.Second,
+		IdleTimeout:    60 * time.Second,
+		DNSTTL:         30 * time.Second,
+		Circuit:        Circuit{Failures: 5, OpenFor: time.Second, MaxOpen: 30 * time.Second},
+		HealthCheck:    HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second},
 	}
 }
 
 func defaultCredential() Credential { return Credential{Weight: 1} }
 
-func defaultRoute() Route {
-	return Route{Retry: Retry{Attempts: 1, On: []string{"connect"}}}
-}
+// defaultRoute is an element of routes before its keys are read; general is
+// the retry section, which it inherits key by key.
+func defaultRoute(general Retry) Route { return Route{Retry: general} }

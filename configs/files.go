@@ -34,9 +34,12 @@ func readFiles(c *Config, r *report) {
 				r.add(field(at, "ca_file"), "%v: give a readable PEM file", err)
 			}
 		}
+		if u.CertFile != "" && u.KeyFile != "" {
+			tryKeyPair(TLS{CertFile: u.CertFile, KeyFile: u.KeyFile}, at, r)
+		}
 	}
 	if c.TLS.CertFile != "" && c.TLS.KeyFile != "" {
-		tryKeyPair(c.TLS, r)
+		tryKeyPair(c.TLS, "tls", r)
 	}
 }
 
@@ -102,20 +105,21 @@ func CertPool(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func tryKeyPair(t TLS, r *report) {
+// tryKeyPair loads the certificate of the section at.
+func tryKeyPair(t TLS, at string, r *report) {
 	cert, err := readBounded(t.CertFile, maxCertFile)
 	if err != nil {
-		r.add("tls.cert_file", "cannot read the certificate: %v: make it readable for the relay's user, or correct the path", err)
+		r.add(field(at, "cert_file"), "cannot read the certificate: %v: make it readable for the relay's user, or correct the path", err)
 	}
 	key, keyErr := readBounded(t.KeyFile, maxCertFile)
 	if keyErr != nil {
-		r.add("tls.key_file", "cannot read the key: %v: make it readable for the relay's user, or correct the path", keyErr)
+		r.add(field(at, "key_file"), "cannot read the key: %v: make it readable for the relay's user, or correct the path", keyErr)
 	}
 	if err != nil || keyErr != nil {
 		return
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		// The library's errors speak of types and blocks, never of contents.
-		r.add("tls.cert_file", "certificate and key do not fit: %v: give the PEM files that belong together", err)
+		r.add(field(at, "cert_file"), "certificate and key do not fit: %v: give the PEM files that belong together", err)
 	}
 }

@@ -92,11 +92,14 @@ func checkBaseURL(s string) error {
 	return nil
 }
 
-// checkProxyURL checks http(s)://host[:port].
+// checkProxyURL checks http://host[:port].
 func checkProxyURL(s string) error {
 	u, err := checkURL(s)
 	if err != nil {
 		return err
+	}
+	if u.Scheme != "http" {
+		return errors.New("a proxy that is reached by TLS is not built: write http://host:port; what goes through it is encrypted where base_url is https://")
 	}
 	if u.Path != "" && u.Path != "/" || strings.Contains(s, "?") {
 		return errors.New("a path or query in the URL of a proxy: write http://host:port")

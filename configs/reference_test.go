@@ -27,7 +27,7 @@ func TestReferenceFileHasTheDefaults(t *testing.T) {
 	credential := defaultCredential()
 	credential.Value = NewSecret("test-key")
 	upstream.Credentials = []Credential{credential}
-	route := defaultRoute()
+	route := defaultRoute(want.Retry)
 	route.Models, route.Upstreams = []string{"example-*"}, []string{"example"}
 	want.Upstreams, want.Routes = []Upstream{upstream}, []Route{route}
 	want.Prices = map[string]Price{"example-large": {Input: 0.5, Output: 1.5, Cached: 0.05}}

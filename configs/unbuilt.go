@@ -40,23 +40,6 @@ func findUnbuilt(c *Config) []unbuilt {
 	refuse(len(c.ClickHouse.Shards) > 0, "clickhouse.shards", clickhouse)
 
 	note(c.Keys.EndStreamsOnRevoke, "keys.end_streams_on_revoke", "not applied in this version: a stream that is open when its key is revoked goes on to its end")
-	for i, u := range c.Upstreams {
-		refuse(u.ProxyURL != "", field(item("upstreams", i), "proxy_url"), "forward proxies are not built in this version, and serve does not go around one: remove the key")
-	}
-	lowest := map[Dialect]int{}
-	for _, u := range c.Upstreams {
-		if p, ok := lowest[u.Dialect]; !ok || u.Priority < p {
-			lowest[u.Dialect] = u.Priority
-		}
-	}
-	for i, u := range c.Upstreams {
-		note(u.Priority > lowest[u.Dialect], field(item("upstreams", i), "priority"), "not applied in this version: nothing takes over for the upstreams of the lowest number, and this one is used only where a route names no lower one")
-		note(u.DNSTTL != defaultUpstream(Timeouts{}).DNSTTL, field(item("upstreams", i), "dns_ttl"), "not applied in this version: a name is looked up for each new connection")
-	}
-	note(c.Stream.HeadHold != Default().Stream.HeadHold, "stream.head_hold", "not applied in this version: no upstream takes over for another, so that a head has nothing to wait for")
-	for i, route := range c.Routes {
-		note(route.Retry.Attempts > 1, field(item("routes", i), "retry.attempts"), "not applied in this version: each request is tried once")
-	}
 	note(c.RequestLog != Default().RequestLog, "request_log", "not applied in this version: requests are written to the access log and metrics only")
 	note(len(c.Prices) > 0, "prices", "not applied in this version: tokens are counted, costs are not")
 	return found

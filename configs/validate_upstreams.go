@@ -54,16 +54,48 @@ func validateUpstream(u *Upstream, at string, r *report) {
 	r.must(u.Priority >= 0, field(at, "priority"), "negative: write 0 for the first choice, more for a fallback")
 	r.must(u.MaxConnections >= 0, field(at, "max_connections"), "negative: write 0 for no limit, or a number")
 	r.must(u.IdleTimeout > 0, field(at, "idle_timeout"), "0 would close each connection at once: write a duration, such as 60s")
-	if u.ProxyURL != "" {
+	if u.ProxyURL != "" && u.ProxyURL != NoProxy {
 		r.check(field(at, "proxy_url"), checkProxyURL(u.ProxyURL))
 	}
+	r.must(u.ProxyAuth.IsZero() || strings.Contains(u.ProxyAuth.Reveal(), ":"), field(at, "proxy_auth"), "not a name and a password: write user:password")
+	r.notMasked(field(at, "proxy_auth"), u.ProxyAuth)
+	r.must((u.CertFile == "") == (u.KeyFile == ""), field(at, "cert_file"), "a certificate without its key, or a key without its certificate: give both cert_file and key_file, or neither")
+	if u.SkipVerify {
+		r.warn(field(at, "insecure_skip_verify"), "whoever is between the relay and this upstream can read the credential and every answer: use ca_file instead")
+	}
+	validateHealth(u, at, r)
+	names := make(map[string]bool, len(u.Credentials))
 	for i := range u.Credentials {
 		validateCredential(&u.Credentials[i], item(field(at, "credentials"), i), r)
+		if name := u.Credentials[i].Name; name != "" {
+			path := field(item(field(at, "credentials"), i), "name")
+			r.must(isName(name), path, "not a name: write 1 to 64 letters, digits, dots, underscores or hyphens")
+			r.must(!names[name], path, "another credential's name too: give each its own")
+			names[name] = true
+		}
 	}
 	validateHeaders(&u.Headers, field(at, "headers"), r)
 	if len(u.Credentials) > 0 && goesInClear(u.BaseURL) {
 		r.warn(field(at, "base_url"), "the credential goes over the network unencrypted: use https://")
 	}
+}
+
+// NoProxy as proxy_url says that the environment's proxies do not count.
+const NoProxy = "none"
+
+func validateHealth(u *Upstream, at string, r *report) {
+	circuit := field(at, "circuit")
+	r.must(u.Circuit.Failures >= 0, field(circuit, "failures"), "negative: write 0 for never, or a number of failures in a row")
+	r.must(u.Circuit.OpenFor > 0, field(circuit, "open_for"), "0 would never leave the upstream alone: write a duration such as 1s, or failures: 0")
+	r.must(u.Circuit.MaxOpen >= u.Circuit.OpenFor, field(circuit, "max_open"), "less than open_for: write at least that")
+	check, health := &u.HealthCheck, field(at, "health_check")
+	if check.Path == "" {
+		return
+	}
+	r.must(strings.HasPrefix(check.Path, "/") && !strings.ContainsFunc(check.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }),
+		field(health, "path"), "not a path: write one that begins with / and follows base_url, such as /models")
+	r.must(check.Interval > 0, field(health, "interval"), "0 would never pause: write a duration, such as 10s")
+	r.must(check.Timeout > 0, field(health, "timeout"), "0 would fail each check: write a duration, such as 5s")
 }
 
 func goesInClear(baseURL string) bool {
@@ -123,6 +155,7 @@ func validateRoutes(c *Config, r *report) {
 		known[u.Name] = true
 	}
 	routed := make(map[string]bool, len(known))
+	validateRetry(&c.Retry, "retry", r)
 	for i := range c.Routes {
 		route, at := &c.Routes[i], item("routes", i)
 		r.must(len(route.Models) > 0, field(at, "models"), `no models: write names or patterns, ["*"] for all`)
@@ -136,6 +169,12 @@ func validateRoutes(c *Config, r *report) {
 			r.must(known[name], place, "no upstream has this name: write one of %s", strings.Join(names, ", "))
 			r.must(!listed[name], place, "an upstream that is listed twice: remove one, and use weight for its share")
 			listed[name], routed[name] = true, true
+		}
+		for j, tenant := range route.Tenants {
+			r.must(tenant != "" && len(tenant) <= maxGlob, item(field(at, "tenants"), j), "an empty or very long pattern: write 1 to %d characters", maxGlob)
+		}
+		for j, dialect := range route.Dialects {
+			r.oneOf(item(field(at, "dialects"), j), string(dialect), string(OpenAI), string(Anthropic), string(Gemini), string(Azure))
 		}
 		validateRewrites(route, at, r)
 		validateRetry(&route.Retry, field(at, "retry"), r)
@@ -154,10 +193,15 @@ func validateRewrites(route *Route, at string, r *report) {
 	}
 }
 
+// validateRetry checks the keys that are given; what a route inherits is
+// reported once, where it stands.
 func validateRetry(retry *Retry, at string, r *report) {
-	r.must(retry.Attempts >= 1 && retry.Attempts <= 10, field(at, "attempts"), "out of range: write 1 (no second attempt) to 10")
+	r.must(retry.Attempts >= 1 && retry.Attempts <= 10 || !r.given(field(at, "attempts")), field(at, "attempts"), "out of range: write 1 (no second attempt) to 10")
+	if !r.given(field(at, "on")) {
+		return
+	}
 	for i, on := range retry.On {
-		r.must(on == "connect" || on == "5xx" || isStatus(on), item(field(at, "on"), i), "unknown reason: write connect, 429, 5xx or a status from 400 to 599")
+		r.must(slices.Contains(RetryReasons[:], on) || isStatus(on), item(field(at, "on"), i), "unknown reason: write connect, auth, 429, 5xx, error_event or a status from 400 to 599")
 	}
 }
 

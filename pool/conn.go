@@ -19,9 +19,10 @@ type Conn struct {
 	// Reused says that the connection has carried an exchange before.
 	Reused bool
 
-	owner *Upstream
-	lease any // the HostClient's own handle
-	tls   bool
+	owner     *Upstream
+	lease     any // the HostClient's own handle
+	tls       bool
+	addresses *addressesNow // the lookup that the address was last compared with
 
 	// Deadlines as they stand on the socket, unix nanoseconds, 0 = none. Kept
 	// so that a deadline that moves with every event is set once per period

@@ -2,6 +2,8 @@ package pool
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"net"
 	"os"
@@ -30,17 +32,17 @@ func TestCAFileMistakesAreNamed(t *testing.T) {
 	}
 	missing := filepath.Join(dir, "missing.pem")
 	for _, c := range []struct{ file, want string }{
-		{missing, `read ca_file of upstream "up": open ` + missing + ": no such file or directory"},
-		{empty, `ca_file "` + empty + `" of upstream "up" holds no PEM certificate`},
-		{text, `ca_file "` + text + `" of upstream "up" holds no PEM certificate`},
-		{dir, `read ca_file of upstream "up": read ` + dir + ": is a directory"},
+		{missing, `read ca_file of upstream "up": cannot read the certificates: no such file or directory`},
+		{empty, `read ca_file of upstream "up": the file holds no certificate`},
+		{text, `read ca_file of upstream "up": the file holds no certificate`},
+		{dir, `read ca_file of upstream "up": cannot read the certificates: is a directory`},
 	} {
-		_, err := NewUpstream(0, &configs.Upstream{Name: "up", BaseURL: "https://127.0.0.1", CAFile: c.file}, &Buffers{})
+		_, err := newUpstream(0, &configs.Upstream{Name: "up", BaseURL: "https://127.0.0.1", CAFile: c.file}, &Buffers{}, nil)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%v\nwant %s", err, c.want)
 		}
 	}
-	if _, err := NewUpstream(0, &configs.Upstream{Name: "up", BaseURL: "http://127.0.0.1", CAFile: missing}, &Buffers{}); err != nil {
+	if _, err := newUpstream(0, &configs.Upstream{Name: "up", BaseURL: "http://127.0.0.1", CAFile: missing}, &Buffers{}, nil); err != nil {
 		t.Errorf("without TLS: %v", err)
 	}
 }
@@ -197,4 +199,51 @@ func fullBacklog(t *testing.T) string {
 		}
 	}
 	return (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: at.Port}).String()
+}
+
+func TestClientCertificateIsShownToWhoAsksForIt(t *testing.T) {
+	cert, ca := certificate(t)
+	mine, mineCA := certificate(t)
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	key, err := x509.MarshalPKCS8PrivateKey(mine.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: mine.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trusted, err := configs.CertPool(mineCA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, show := range []bool{true, false} {
+		p := listen(t)
+		u := upstreamOf(t, "https://"+p.addr, &Buffers{}, func(c *configs.Upstream) {
+			if c.CAFile = ca; show {
+				c.CertFile, c.KeyFile = certFile, keyFile
+			}
+		})
+		done := make(chan error, 1)
+		go func() {
+			done <- tls.Server(<-p.came, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trusted}).Handshake()
+		}()
+		c, err := u.Acquire()
+		if got := <-done; (got == nil) != show {
+			t.Errorf("shown %v: the server says %v (%v)", show, got, err)
+		}
+		if err == nil { // in TLS 1.3 the client is done before the server is
+			c.Discard()
+		}
+	}
+}
+
+func TestSkippingTheVerificationTrustsAnybody(t *testing.T) {
+	cert, _ := certificate(t)
+	p := listen(t)
+	u := upstreamOf(t, "https://"+p.addr, &Buffers{}, func(c *configs.Upstream) { c.SkipVerify = true })
+	go func() { _ = tls.Server(<-p.came, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake() }()
+	acquire(t, u).Discard()
 }

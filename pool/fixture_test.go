@@ -92,11 +92,11 @@ func upstreamOf(t testing.TB, base string, buffers *Buffers, change func(*config
 	if change != nil {
 		change(cfg)
 	}
-	u, err := NewUpstream(3, cfg, buffers)
+	u, err := newUpstream(3, cfg, buffers, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(u.CloseIdle)
+	t.Cleanup(u.close)
 	return u
 }
 
@@ -128,7 +128,7 @@ func certificate(t testing.TB) (cert tls.Certificate, caFile string) {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "upstream of a test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true, IsCA: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)

@@ -1,11 +1,14 @@
 package pool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,12 +17,13 @@ import (
 	"streamrelay/configs"
 )
 
-// ErrBusy says that an upstream has as many connections as it may have.
+// ErrBusy says that an upstream has as many connections as it may have, and
+// none came free in time.
 var ErrBusy = errors.New("upstream has no free connection")
 
 // Upstream is one provider endpoint: where it is, how the credential is
-// presented, and its connections. Immutable but for the connections and
-// counters; safe for concurrent use.
+// presented, its state and its connections. Immutable but for state,
+// connections and counters; safe for concurrent use.
 type Upstream struct {
 	Name     string
 	Index    int // its place in the configuration
@@ -33,69 +37,51 @@ type Upstream struct {
 	Host string
 	Path string
 
-	// Credentials are what may be presented; one is chosen per exchange.
-	Credentials []Credential
+	// Credentials are what may be presented, at least one; where the upstream
+	// wants none, one that presents nothing.
+	Credentials []*Credential
 	// Set and Remove are the configured changes to what is sent: Set is ready
 	// header lines, Remove (and the names in Set) lower-case names.
 	Set    []byte
 	Remove []string
 
-	next    atomic.Uint32
+	presents  configs.Dialect // how credentials are presented
+	circuit   circuit
+	down      atomic.Bool            // its health check fails
+	unhealthy atomic.Pointer[string] // why; nil: it does not
+	onChange  func(Change)           // nil: nobody listens
+
+	dialer  *dialer
 	client  *fasthttp.HostClient
 	acquire func() (*Conn, error)
 	release func(*Conn)
 	discard func(*Conn)
+
+	stop    context.CancelFunc // ends what runs beside exchanges
+	running sync.WaitGroup
 }
 
-// Credential is one account of an upstream.
-type Credential struct {
-	Index int
-	value string
-}
-
-// AppendTo appends the header line that presents the credential in dialect d.
-func (c *Credential) AppendTo(dst []byte, d configs.Dialect) []byte {
-	switch d {
-	case configs.Anthropic:
-		dst = append(dst, "x-api-key: "...)
-	case configs.Azure:
-		dst = append(dst, "api-key: "...)
-	case configs.Gemini:
-		dst = append(dst, "x-goog-api-key: "...)
-	default:
-		dst = append(dst, "Authorization: Bearer "...)
-	}
-	return append(append(dst, c.value...), "\r\n"...)
-}
-
-// NewUpstream builds the upstream that cfg describes; it connects to nothing.
-func NewUpstream(index int, cfg *configs.Upstream, buffers *Buffers) (*Upstream, error) {
+// newUpstream builds the upstream that cfg describes; it connects to nothing.
+func newUpstream(index int, cfg *configs.Upstream, buffers *Buffers, onChange func(Change)) (*Upstream, error) {
 	base, err := url.Parse(cfg.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse base_url of upstream %q: %w", cfg.Name, err)
 	}
-	useTLS := base.Scheme == "https"
-	port := base.Port()
-	if port == "" {
-		port = "80"
-		if useTLS {
-			port = "443"
-		}
-	}
-	d, err := newDialer(base.Hostname(), port, useTLS, cfg)
-	if err != nil {
-		return nil, err
-	}
+	ctx, stop := context.WithCancel(context.Background())
 	u := &Upstream{
 		Name: cfg.Name, Index: index, Dialect: cfg.Dialect, Timeouts: cfg.Timeouts,
 		Priority: cfg.Priority, Weight: cfg.Weight,
 		Host: base.Host, Path: strings.TrimRight(base.EscapedPath(), "/"),
+		circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
 	}
-	for i, c := range cfg.Credentials {
-		for range max(c.Weight, 1) {
-			u.Credentials = append(u.Credentials, Credential{Index: i, value: c.Value.Reveal()})
-		}
+	if u.presents = cfg.Dialect; u.OpenAISurface() && u.Dialect == configs.Gemini {
+		u.presents = configs.OpenAI
 	}
+	if u.dialer, err = newDialer(ctx, base, cfg, &u.running); err != nil {
+		stop()
+		return nil, err
+	}
+	u.addCredentials(base, cfg)
 	for name, value := range cfg.Headers.Set {
 		u.Set = append(append(append(append(u.Set, name...), ": "...), value.Reveal()...), "\r\n"...)
 		u.Remove = append(u.Remove, strings.ToLower(name))
@@ -108,15 +94,16 @@ func NewUpstream(index int, cfg *configs.Upstream, buffers *Buffers) (*Upstream,
 		maxConns = 1 << 30
 	}
 	u.client = &fasthttp.HostClient{
-		Addr:                d.addr,
+		Addr:                u.dialer.addr,
 		MaxConns:            maxConns,
+		MaxConnWaitTimeout:  cfg.ConnectionWait,
 		MaxIdleConnDuration: cfg.IdleTimeout,
 		Dial: func(string) (net.Conn, error) {
 			// In a goroutine of its own, since dialling and TLS handshakes
 			// use a deep stack, which the caller would keep for as long as
 			// its stream lasts.
 			done := make(chan dialled, 1)
-			go func() { done <- d.connect(u, buffers) }()
+			go func() { done <- u.dialer.connect(u, buffers) }()
 			r := <-done
 			if r.err != nil {
 				return nil, r.err // not r.conn: a nil *Conn is no nil net.Conn
@@ -125,7 +112,39 @@ func NewUpstream(index int, cfg *configs.Upstream, buffers *Buffers) (*Upstream,
 		},
 	}
 	lend(u, u.client.AcquireConn, u.client.ReleaseConn, u.client.CloseConn)
+	if cfg.HealthCheck.Path != "" {
+		u.running.Go(func() { u.checkHealth(ctx, base, cfg) })
+	}
 	return u, nil
+}
+
+// OpenAISurface reports whether the base URL names the OpenAI-compatible part of
+// Azure (/openai/v1) or Gemini (/v1beta/openai).
+func (u *Upstream) OpenAISurface() bool {
+	return u.Dialect == configs.Azure && strings.HasSuffix(u.Path, "/v1") ||
+		u.Dialect == configs.Gemini && strings.HasSuffix(u.Path, "/openai")
+}
+
+// addCredentials makes the credentials, with shares of the upstream's weight.
+func (u *Upstream) addCredentials(base *url.URL, cfg *configs.Upstream) {
+	credentials := cfg.Credentials
+	if len(credentials) == 0 {
+		credentials = []configs.Credential{{Weight: 1}}
+	}
+	sum := 0
+	for _, c := range credentials {
+		sum += max(c.Weight, 1)
+	}
+	for i, c := range credentials {
+		name := c.Name
+		if name == "" {
+			name = strconv.Itoa(i)
+		}
+		u.Credentials = append(u.Credentials, &Credential{
+			Index: i, Name: name, Upstream: u, value: c.Value.Reveal(), account: new(account),
+			weight: float64(max(cfg.Weight, 1)) * float64(max(c.Weight, 1)) / float64(sum),
+		})
+	}
 }
 
 type leased interface{ Conn() net.Conn }
@@ -149,8 +168,9 @@ func lend[C leased](u *Upstream, acquire func(time.Duration, bool) (C, error), r
 }
 
 // Acquire returns a connection for one exchange: an idle one that is still
-// alive, or a new one, for which it may wait Timeouts.Connect. The caller owns
-// it and ends with Release or Discard. The error is ErrBusy, or the dialler's.
+// alive, or a new one, for which it may wait Timeouts.Connect; before it, where
+// all are in use, for one to come free. The caller owns it and ends with Release
+// or Discard. The error is ErrBusy, or the dialler's.
 func (u *Upstream) Acquire() (*Conn, error) {
 	for {
 		c, err := u.acquire()
@@ -160,23 +180,10 @@ func (u *Upstream) Acquire() (*Conn, error) {
 			}
 			return nil, err
 		}
-		if !c.Reused || c.Alive() {
+		if !c.Reused || c.Alive() && !u.dialer.names.lost(c) {
 			return c, nil
 		}
 		c.Discard()
-	}
-}
-
-// Credential chooses the credential of the next exchange, by weight; nil when
-// the upstream has none.
-func (u *Upstream) Credential() *Credential {
-	switch n := uint32(len(u.Credentials)); n {
-	case 0:
-		return nil
-	case 1:
-		return &u.Credentials[0]
-	default:
-		return &u.Credentials[u.next.Add(1)%n]
 	}
 }
 
@@ -187,3 +194,10 @@ func (u *Upstream) Connections() (open, idle int) {
 
 // CloseIdle closes the connections that nobody uses.
 func (u *Upstream) CloseIdle() { u.client.CloseIdleConnections() }
+
+// close ends what runs beside exchanges, and closes idle connections.
+func (u *Upstream) close() {
+	u.stop()
+	u.CloseIdle()
+	u.running.Wait()
+}

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"sync"
 	"testing"
 
 	"streamrelay/configs"
@@ -25,7 +24,7 @@ func TestUpstreamSaysWhereItIs(t *testing.T) {
 			t.Errorf("%d %q", u.Index, u.Name)
 		}
 	}
-	if _, err := NewUpstream(0, &configs.Upstream{Name: "up", BaseURL: "http://h:x"}, &Buffers{}); err == nil {
+	if _, err := newUpstream(0, &configs.Upstream{Name: "up", BaseURL: "http://h:x"}, &Buffers{}, nil); err == nil {
 		t.Error("a base_url that is none")
 	}
 }
@@ -43,85 +42,21 @@ func TestUpstreamHeadersAreReadyLines(t *testing.T) {
 }
 
 func TestCredentialIsPresentedAsTheDialectWants(t *testing.T) {
-	c := Credential{value: "sk-1"}
 	for d, want := range map[configs.Dialect]string{
 		configs.OpenAI: "Authorization: Bearer sk-1\r\n", configs.Anthropic: "x-api-key: sk-1\r\n",
 		configs.Azure: "api-key: sk-1\r\n", configs.Gemini: "x-goog-api-key: sk-1\r\n",
 	} {
-		if got := string(c.AppendTo([]byte("Host: h\r\n"), d)); got != "Host: h\r\n"+want {
-			t.Errorf("%s: %q", d, got)
-		}
-	}
-}
-
-// TestCredentialsTakeTurnsByWeight counts over whole rounds, in which each comes
-// exactly as often as its weight says.
-func TestCredentialsTakeTurnsByWeight(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		weights []int
-		want    []int // in one round
-	}{
-		{"none", nil, nil},
-		{"one", []int{1}, []int{1}},
-		{"one of any weight", []int{9}, []int{9}},
-		{"no weight is one", []int{0, 0}, []int{1, 1}},
-		{"five to one to two", []int{5, 1, 2}, []int{5, 1, 2}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			u := upstreamOf(t, "http://h", &Buffers{}, func(cfg *configs.Upstream) {
-				for i, w := range c.weights {
-					cfg.Credentials = append(cfg.Credentials, configs.Credential{Value: configs.NewSecret("sk-" + string(rune('a'+i))), Weight: w})
+		for value, want := range map[string]string{"sk-1": want, "": ""} {
+			u := upstreamOf(t, "http://h", &Buffers{}, func(c *configs.Upstream) {
+				c.Dialect = d
+				if value != "" {
+					c.Credentials = []configs.Credential{{Value: configs.NewSecret(value)}}
 				}
 			})
-			if c.want == nil {
-				if u.Credential() != nil {
-					t.Error("a credential where none is configured")
-				}
-				return
+			if got := string(u.Credentials[0].AppendTo([]byte("Host: h\r\n"))); got != "Host: h\r\n"+want {
+				t.Errorf("%s: %q", d, got)
 			}
-			round := 0
-			for _, n := range c.want {
-				round += n
-			}
-			const rounds = 8 * 100
-			got := make([]int, len(c.want))
-			var mu sync.Mutex
-			var wg sync.WaitGroup
-			for range 8 {
-				wg.Go(func() {
-					mine := make([]int, len(got))
-					for range rounds / 8 * round {
-						k := u.Credential()
-						mine[k.Index]++
-						if want := "sk-" + string(rune('a'+k.Index)); k.value != want {
-							t.Errorf("credential %d is %q", k.Index, k.value)
-						}
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					for i, n := range mine {
-						got[i] += n
-					}
-				})
-			}
-			wg.Wait()
-			for i, n := range c.want {
-				if got[i] != n*rounds {
-					t.Errorf("credential %d was chosen %d times in %d rounds, want %d", i, got[i], rounds, n*rounds)
-				}
-			}
-		})
-	}
-}
-
-func TestChoosingACredentialAllocatesNothing(t *testing.T) {
-	u := upstreamOf(t, "http://h", &Buffers{}, func(c *configs.Upstream) {
-		c.Credentials = []configs.Credential{{Value: configs.NewSecret("a"), Weight: 2}, {Value: configs.NewSecret("b"), Weight: 1}}
-	})
-	line := make([]byte, 0, 100)
-	if n := testing.AllocsPerRun(1000, func() { line = u.Credential().AppendTo(line[:0], configs.OpenAI) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ func newAdmin(cfg configs.Admin, s *Server) (*admin, error) {
 		w.Header().Set("Content-Type", telemetry.ContentType)
 		s.tel.WriteMetrics(w)
 	})
+	mux.HandleFunc("GET /upstreams", s.upstreamStates)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)

@@ -14,8 +14,9 @@ func (x *exchange) answer() *apiError {
 	}
 	ctx := x.ctx
 	noBody := x.head.NoBody(ctx.IsHead())
-	x.ans.start(&x.head, noBody, x.adm.target.dialect, endpoints[x.adm.target.endpoint].family,
-		&x.up.Timeouts, &x.srv.stream, int64(x.srv.limits.MaxStream), x.sent, x.srv.now())
+	if x.learn {
+		x.remember() // of what was kept while the head was held
+	}
 	x.obs.Status = x.head.Status
 	if x.ans.kind == kindEvents && !noBody {
 		x.counted = true
@@ -92,6 +93,9 @@ func (x *exchange) writeHead() {
 		// Or a proxy in front keeps the events until the end.
 		h.Set("Cache-Control", "no-cache, no-transform")
 		h.Set("X-Accel-Buffering", "no")
+	}
+	if x.elsewhere && x.to.retry.covers(x.head.Status) {
+		h.Set("X-Should-Retry", "false") // others were asked already
 	}
 	if x.head.Status == fasthttp.StatusTooManyRequests && len(x.head.RetryAfter) == 0 {
 		h.Set("Retry-After", "1") // without it SDKs try again at once

@@ -155,9 +155,9 @@ func (x *exchange) peekForm() *apiError {
 		return err
 	}
 	for {
-		model, found, more := peek.FormModel(x.held.B, boundary)
+		model, at, found, more := peek.FormModel(x.held.B, boundary)
 		if found {
-			x.obs.Model = append(x.model[:0], model...)
+			x.formModelAt(model, at)
 			return nil
 		}
 		if !more || len(x.held.B) >= formWindow {
@@ -172,9 +172,8 @@ func (x *exchange) peekForm() *apiError {
 		n, err := x.reqBody.Read(b[len(b):cap(b)])
 		x.held.B = b[:len(b)+n]
 		if err == io.EOF {
-			model, found, _ := peek.FormModel(x.held.B, boundary)
-			if found {
-				x.obs.Model = append(x.model[:0], model...)
+			if model, at, found, _ := peek.FormModel(x.held.B, boundary); found {
+				x.formModelAt(model, at)
 			}
 			return nil
 		}
@@ -182,4 +181,10 @@ func (x *exchange) peekForm() *apiError {
 			return x.bodyError(err)
 		}
 	}
+}
+
+// formModelAt notes the model that a form names, and where.
+func (x *exchange) formModelAt(model []byte, at int) {
+	x.obs.Model = append(x.model[:0], model...)
+	x.formModel = peek.Edit{Off: at, Del: len(model)}
 }

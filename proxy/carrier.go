@@ -3,7 +3,6 @@ package proxy
 import (
 	"bufio"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -171,10 +170,16 @@ func (x *exchange) recoveredBody(err *error) {
 // pump relays the answer's body from the upstream to out until it has ended,
 // and reports whether it ended properly and the client has it.
 func (x *exchange) pump(out outlet) bool {
+	if !x.sendEarly(out) {
+		return false
+	}
 	for {
-		if x.to > x.from {
-			held, body, used, e := x.ans.feed(x.in.B[x.from:x.to], x.srv.now())
+		if x.till > x.from {
+			held, body, used, e := x.ans.feed(x.in.B[x.from:x.till], x.srv.now())
 			x.from += used
+			if x.learn {
+				x.remember()
+			}
 			if len(held) > 0 && out.copy(held) != nil {
 				return false
 			}
@@ -261,44 +266,32 @@ func (o *outlet) uncork() error {
 // it waits nothing is left unsent. The client's leaving is no error here: the
 // caller looks.
 func (x *exchange) await(out outlet) *apiError {
-	x.from, x.to = headroom, headroom
+	x.from, x.till = headroom, headroom
 	if out.uncork() != nil {
 		return nil
 	}
-	expired := false
 	for {
-		if err := x.conn.ReadBy(x.ans.deadline(), expired); err != nil {
-			return errUpstreamCut
-		}
-		if x.c.gone.Load() {
+		n, what := x.receive(headroom, x.ans.deadline())
+		switch what {
+		case arrivedBytes:
+			x.till = headroom + n
 			return nil
-		}
-		if x.c.drained.Load() {
+		case clientLeft:
+			return nil
+		case relayDrains:
 			return errDraining
-		}
-		n, err := x.conn.ReadBuffer(&x.in, headroom, readEnd)
-		switch {
-		case err == nil:
-			x.to = headroom + n
-			return nil
-		case x.c.gone.Load():
-			return nil
-		case x.c.drained.Load():
-			return errDraining
-		case isTimeout(err):
-			comment, e := x.ans.expired(x.srv.now())
-			if e != nil {
-				return e
-			}
-			if comment && out.copy(keepalive) != nil {
-				return nil
-			}
-			expired = true
-		case errors.Is(err, io.EOF):
+		case arrivedEnd:
 			return x.ans.eof()
-		default:
+		case arrivedCut:
 			x.ans.failed = true
 			return errUpstreamCut
+		}
+		comment, e := x.ans.expired(x.srv.now())
+		if e != nil {
+			return e
+		}
+		if comment && out.copy(keepalive) != nil {
+			return nil
 		}
 	}
 }

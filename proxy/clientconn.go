@@ -32,11 +32,12 @@ type clientConn struct {
 	linger        atomic.Bool // the request was answered before it was read
 	mute          bool        // nothing more is to be sent
 
-	gone    atomic.Bool  // the client closed its side
-	goneAt  atomic.Int64 // when the watcher saw it
-	drained atomic.Bool  // the relay ends the exchange, being told to stop
-	mu      sync.Mutex   // protects up
-	up      *pool.Conn   // whom to interrupt when the client goes; nil: nobody
+	gone    atomic.Bool   // the client closed its side
+	goneAt  atomic.Int64  // when the watcher saw it
+	drained atomic.Bool   // the relay ends the exchange, being told to stop
+	mu      sync.Mutex    // protects up and wake
+	up      *pool.Conn    // whom to interrupt when the client goes; nil: nobody
+	wake    chan struct{} // ends a sleep; nil: there was none yet
 
 	closed atomic.Bool
 	x      exchange // the one exchange that an HTTP/1.1 connection has at a time
@@ -176,7 +177,34 @@ func (c *clientConn) interrupt() {
 	if c.up != nil {
 		c.up.Interrupt()
 	}
+	if c.wake != nil {
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
 	c.mu.Unlock()
+}
+
+// sleep waits for d, and reports false as soon as the client has gone or the
+// relay drains.
+func (c *clientConn) sleep(d time.Duration) bool {
+	c.mu.Lock()
+	if c.wake == nil {
+		c.wake = make(chan struct{}, 1)
+	}
+	wake := c.wake
+	c.mu.Unlock()
+	if c.gone.Load() || c.drained.Load() {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-wake:
+	case <-t.C:
+	}
+	return !c.gone.Load() && !c.drained.Load()
 }
 
 // Close closes the connection once. Where an answer went out before the

@@ -110,9 +110,12 @@ func TestWholeAnswerLeavesInOneWrite(t *testing.T) {
 				t.Fatal(e)
 			}
 			x := &conn.x
-			x.up = s.routing.Load().upstreams[0]
+			x.toward(s.routing.Load().set.Upstreams[0])
 			if !x.answered(t, []byte(c.answer)) {
 				t.Fatal("no answer")
+			}
+			if e := x.startAnswer(); e != nil {
+				t.Fatal(e)
 			}
 			if e := x.answer(); e != nil {
 				t.Fatal(e)

@@ -31,13 +31,15 @@ type endpoint struct {
 	blind  bool   // a body below it, or there, may name models that the relay does not see
 	family watch.Family
 	usage  bool // stream_options.include_usage is understood
+	learns bool // answers name objects that only the account has which made them
+	stored bool // … and requests that no model is named for may be about any account's
 }
 
 // endpoints is searched in order; the last row takes what no other does.
 var endpoints = [...]endpoint{
 	{name: "chat_completions", prefix: "/chat/completions", json: true, model: true, exact: true, family: watch.Chat, usage: true},
 	{name: "completions", prefix: "/completions", json: true, model: true, exact: true, family: watch.Chat, usage: true},
-	{name: "responses", prefix: "/responses", json: true, model: true, exact: true, family: watch.Responses},
+	{name: "responses", prefix: "/responses", json: true, model: true, exact: true, family: watch.Responses, learns: true, stored: true},
 	{name: "embeddings", prefix: "/embeddings", json: true, model: true, exact: true, family: watch.Other},
 	{name: "count_tokens", prefix: "/messages/count_tokens", json: true, model: true, exact: true, family: watch.Messages},
 	{name: "messages", prefix: "/messages", json: true, model: true, exact: true, blind: true, family: watch.Messages},
@@ -46,9 +48,9 @@ var endpoints = [...]endpoint{
 	{name: "audio", prefix: "/audio", json: true, model: true, family: watch.Responses},
 	{name: "moderations", prefix: "/moderations", json: true, model: true, exact: true, family: watch.Other},
 	{name: "rerank", prefix: "/rerank", json: true, model: true, exact: true, family: watch.Other},
-	{name: "files", prefix: "/files", family: watch.Other},
-	{name: "uploads", prefix: "/uploads", family: watch.Other},
-	{name: "batches", prefix: "/batches", blind: true, family: watch.Other},
+	{name: "files", prefix: "/files", family: watch.Other, learns: true},
+	{name: "uploads", prefix: "/uploads", family: watch.Other, learns: true},
+	{name: "batches", prefix: "/batches", blind: true, family: watch.Other, learns: true},
 	{name: "generate_content", prefix: ":", json: true, model: true, family: watch.Gemini},
 	{name: "other", blind: true, family: watch.Other},
 }
@@ -77,6 +79,10 @@ type target struct {
 	tail        []byte // what follows the endpoint's prefix
 	scratch     []byte // where a path is decoded; nil: allocated
 	pathModel   []byte // the model that the path names; nil: none
+
+	// Where the model stands in rest, as it came; both 0 where its segment is
+	// spelled so that it cannot be replaced.
+	modelFrom, modelTo int
 }
 
 // parseTarget splits a request target (RFC 9112 §3.2). An absolute form is
@@ -139,6 +145,7 @@ func (t *target) classify() {
 		if m, ok := bytes.CutPrefix(rest, []byte("/models/")); ok {
 			if i := bytes.LastIndexByte(m, ':'); i >= 0 {
 				t.pathModel, t.endpoint = m[:i], endpointGemini
+				t.spanModel("/models/", ':')
 				return
 			}
 		}
@@ -149,6 +156,7 @@ func (t *target) classify() {
 		if d, ok := bytes.CutPrefix(rest, []byte("/deployments/")); ok {
 			if i := bytes.IndexByte(d, '/'); i > 0 {
 				t.pathModel, rest = d[:i], d[i:]
+				t.spanModel("/deployments/", '/')
 			}
 		} else if v, ok := bytes.CutPrefix(rest, []byte("/v1")); ok {
 			rest = v
@@ -160,6 +168,20 @@ func (t *target) classify() {
 			t.endpoint, t.tail = i, rest[len(endpoints[i].prefix):]
 			return
 		}
+	}
+}
+
+// spanModel finds the model in rest, between prefix and end: the last one where
+// that is a colon, which a model's name may hold.
+func (t *target) spanModel(prefix string, end byte) {
+	t.modelFrom, t.modelTo = 0, 0
+	m, ok := bytes.CutPrefix(t.rest, []byte(prefix))
+	i := bytes.IndexByte(m, end)
+	if end == ':' {
+		i = bytes.LastIndexByte(m, end)
+	}
+	if ok && i >= 0 {
+		t.modelFrom, t.modelTo = len(prefix), len(prefix)+i
 	}
 }
 

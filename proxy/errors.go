@@ -56,8 +56,10 @@ var (
 		message: "The model does not exist or no route of this relay leads to it."}
 	errModelFirst = &apiError{status: 400, typ: invalidRequest, code: "model_not_found", param: "model", end: telemetry.Denied,
 		message: "No model was found in the first 64 KiB of the form. Put the field model before file."}
-	errAlias = &apiError{status: 404, typ: invalidRequest, code: "model_not_found", param: "model", end: telemetry.Denied,
-		message: "This name of a model is an alias of this relay, which works in JSON bodies only."}
+	errUnknownObject = &apiError{status: 404, typ: invalidRequest, code: "not_found", end: telemetry.Denied,
+		message: "This relay does not know which of its accounts has the object; it remembers those that it saw made lately."}
+	errPreviousResponse = &apiError{status: 400, typ: invalidRequest, code: "previous_response_not_found", param: "previous_response_id", end: telemetry.Denied,
+		message: "This relay does not know which of its accounts has the previous response; it remembers those that it saw made lately."}
 	errUnknownURL = &apiError{status: 404, typ: invalidRequest, code: "unknown_url", end: telemetry.Denied,
 		message: "Invalid URL: the relay serves paths under /v1/, /v1beta/ and /openai/."}
 	errNoUpstream = &apiError{status: 404, typ: invalidRequest, code: "unknown_url", end: telemetry.Denied,
@@ -87,6 +89,8 @@ var (
 	errPanic = &apiError{status: 500, typ: "server_error", code: "internal_error", end: telemetry.Internal, close: true,
 		message: "The relay failed on this request."}
 
+	errNoneReady = &apiError{status: 503, typ: "server_error", code: "no_upstream", end: telemetry.Shed, retryAfter: 1,
+		message: "Every account that could answer is out of order or has reached its limit. Try again later."}
 	errUpstreamBusy = &apiError{status: 503, typ: "server_error", code: "no_upstream", end: telemetry.UpstreamError, retryAfter: 1,
 		message: "The upstream has as many connections as it may."}
 	errUpstreamConnect = &apiError{status: 502, typ: "api_error", code: "upstream_connect", end: telemetry.UpstreamError, retryAfter: 1,

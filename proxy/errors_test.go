@@ -32,7 +32,7 @@ type listed struct {
 var namedErrors = []listed{
 	{"errNoKey", errNoKey}, {"errBadKey", errBadKey}, {"errTwoKeys", errTwoKeys}, {"errKeysUnavailable", errKeysUnavailable},
 	{"errTenant", errTenant}, {"errModelNotAllowed", errModelNotAllowed}, {"errModelNotFound", errModelNotFound}, {"errModelFirst", errModelFirst},
-	{"errUnknownURL", errUnknownURL}, {"errAlias", errAlias}, {"errNoUpstream", errNoUpstream}, {"errMethod", errMethod}, {"errVersion", errVersion},
+	{"errUnknownURL", errUnknownURL}, {"errUnknownObject", errUnknownObject}, {"errPreviousResponse", errPreviousResponse}, {"errNoneReady", errNoneReady}, {"errNoUpstream", errNoUpstream}, {"errMethod", errMethod}, {"errVersion", errVersion},
 	{"errUpgrade", errUpgrade}, {"errDotDot", errDotDot}, {"errPathBytes", errPathBytes}, {"errConnection", errConnection}, {"errTarget", errTarget},
 	{"errVague", errVague}, {"errBodyTooBig", errBodyTooBig}, {"errBodyTimeout", errBodyTimeout}, {"errBodyBroken", errBodyBroken},
 	{"errEncodedBody", errEncodedBody}, {"errHeld", errHeld}, {"errShed", errShed}, {"errDraining", errDraining}, {"errPanic", errPanic},

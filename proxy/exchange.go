@@ -33,31 +33,46 @@ type exchange struct {
 	obs        telemetry.Request
 
 	// The request's body.
-	reqBody requestBody
-	held    *pool.Block // where it is held
-	heldLen int64       // what it counts for in limits.max_held
-	req     peek.Request
-	edits   [2]peek.Edit
-	nEdits  int
-	scratch [peek.MaxModel]byte // an alias that needs escapes
-	model   [peek.MaxModel]byte // the model's name, for rules and record
+	reqBody   requestBody
+	held      *pool.Block // where it is held
+	heldLen   int64       // what it counts for in limits.max_held
+	req       peek.Request
+	edits     [2]peek.Edit
+	nEdits    int
+	formModel peek.Edit           // the model's place in a form
+	scratch   [peek.MaxModel]byte // an alias that needs escapes
+	model     [peek.MaxModel]byte // the model's name, for rules and record
+
+	// Where it may go, and where it has been.
+	routing   *routing // the one that it began with
+	to        destination
+	modelHash uint64
+	pinned    *pool.Credential // the one account that can answer; nil: any
+	learn     bool             // the answer names objects that only the account has
+	learnt    int              // how many of them are noted
+	tried     pool.Tried
+	elsewhere bool         // more than one account was asked
+	next      pool.Attempt // chosen, not begun
 
 	// The attempt.
+	try  pool.Attempt
 	up   *pool.Upstream
-	cred *pool.Credential
 	conn *pool.Conn
 	sent int64 // when the request had left
 
 	// The answer.
-	head      h1.Answer
-	in        *pool.Buffer // bytes from the upstream; nil while nothing is there
-	from, to  int          // what of in has not been looked at
-	wide      *pool.Block  // where an unusually large head stands; nil: in in
-	ans       answer
-	failure   *apiError // what ended the answer early
-	counted   bool      // among the active streams
-	delivered bool      // all of the answer has been written
-	body      bodyReader
+	head        h1.Answer
+	in          *pool.Buffer // bytes from the upstream; nil while nothing is there
+	from, till  int          // what of in has not been looked at
+	early       *pool.Block  // what is to be sent of a stream whose head was held; nil: nothing
+	firstFailed bool         // its first event is an error
+	lateFailure *apiError    // what ended it behind its first event
+	wide        *pool.Block  // where an unusually large head stands; nil: in in
+	ans         answer
+	failure     *apiError // what ended the answer early
+	counted     bool      // among the active streams
+	delivered   bool      // all of the answer has been written
+	body        bodyReader
 }
 
 // init prepares the exchange of a new connection.
@@ -72,6 +87,9 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.start = x.srv.now()
 	wall := time.Now().UnixNano() // for people, who may set it
 	x.sent, x.nEdits, x.failure, x.delivered = 0, 0, nil, false
+	x.routing = x.srv.routing.Load()
+	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
+	x.formModel = peek.Edit{}
 	x.ready, x.connecting = x.start, 0
 	x.obs = telemetry.Request{
 		ID: telemetry.NewID(wall), Start: wall,
@@ -151,10 +169,19 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 		err = x.takeBody()
 	}
 	if err == nil {
-		err = x.choose()
+		var listed bool
+		if listed, err = x.listModels(); listed {
+			return
+		}
+	}
+	if err == nil {
+		err = x.plan()
 	}
 	if err == nil {
 		err = x.forward()
+	}
+	if err == nil && x.c.gone.Load() {
+		err = errUpstreamCut // refuse says what it is
 	}
 	if err == nil {
 		err = x.answer()
@@ -175,6 +202,9 @@ func (x *exchange) refuse(e *apiError) {
 		return
 	}
 	writeError(x.ctx, e, x.adm.target.dialect, x.requestID)
+	if x.elsewhere {
+		x.ctx.Response.Header.Set("X-Should-Retry", "false") // others were asked already
+	}
 	if x.bodyUnread() {
 		x.ctx.Response.Header.SetConnectionClose()
 		x.c.linger.Store(true)
@@ -201,10 +231,11 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	x.releaseBody()
 	x.wide.Put()
 	x.wide = nil
-	if x.in != nil {
-		x.in.Put()
-		x.in = nil
-	}
+	x.early.Put()
+	x.early = nil
+	x.in.Put()
+	x.in = nil
+	x.try.End(wentWell(end, x.obs.UpstreamStatus))
 	x.c.read.idle = 0
 	o := &x.obs
 	o.End = end
@@ -220,6 +251,15 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	x.ans.observe(o, x.start)
 	x.srv.tel.Observe(o)
 	x.ctx = nil
+}
+
+// wentWell reports whether an exchange says that its account is in order.
+func wentWell(end telemetry.EndReason, status int) bool {
+	switch status {
+	case 401, 402, 403, 429:
+		return false
+	}
+	return end == telemetry.Completed || end == telemetry.UpstreamStatus && status < 500
 }
 
 // uncount takes the exchange out of what is under way.
@@ -238,7 +278,7 @@ func (x *exchange) releaseUpstream() {
 		return
 	}
 	x.c.unwatch()
-	if x.ans.reusable() && x.from == x.to {
+	if x.ans.reusable() && x.from == x.till {
 		x.conn.Release()
 	} else {
 		x.conn.Discard()

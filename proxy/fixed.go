@@ -111,10 +111,8 @@ func (s *Server) countRefusal(e *apiError) {
 		s.tel.Rejected(telemetry.RejectUpgrade)
 	case errUnknownURL:
 		s.tel.Rejected(telemetry.RejectNotFound)
-	case errNoUpstream, errModelNotFound, errModelFirst, errAlias:
+	case errNoUpstream, errModelNotFound, errModelFirst, errUnknownObject, errPreviousResponse:
 		s.tel.Rejected(telemetry.RejectNoRoute)
-	case errUpstreamBusy:
-		s.tel.Rejected(telemetry.RejectNoUpstream)
 	case errDotDot, errPathBytes:
 		s.tel.Rejected(telemetry.RejectBadPath)
 	case errBodyTooBig:
@@ -128,6 +126,10 @@ func (s *Server) countRefusal(e *apiError) {
 	case errVersion:
 		s.tel.Rejected(telemetry.RejectBadRequest)
 	default:
+		if e.code == errNoneReady.code { // a copy with its own Retry-After
+			s.tel.Rejected(telemetry.RejectNoUpstream)
+			return
+		}
 		if e.status != 400 && e.status != 415 {
 			return // an upstream's, counted with it
 		}

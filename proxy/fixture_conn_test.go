@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"streamrelay/pool"
 )
 
 // wire is a client's socket without a client: it keeps each write by itself and
@@ -115,13 +117,21 @@ func (x *exchange) answered(t testing.TB, raw []byte) (ok bool) {
 	if n < len(raw) {
 		t.Fatalf("an answer of %d bytes", len(raw))
 	}
-	x.from, x.to = headroom, headroom+n
-	n, err := x.head.Parse(x.in.B[x.from:x.to])
+	x.from, x.till = headroom, headroom+n
+	n, err := x.head.Parse(x.in.B[x.from:x.till])
 	if err != nil || n == 0 || x.head.Status < 200 {
 		return false
 	}
 	x.from += n
 	return true
+}
+
+// toward makes up the only one that the exchange may go to, and begins an
+// attempt there.
+func (x *exchange) toward(up *pool.Upstream) {
+	x.to = destination{candidates: pool.NewCandidates([]*pool.Upstream{up}), retry: &x.routing.retry}
+	x.next.Pin(up.Credentials[0], x.srv.now())
+	x.advance()
 }
 
 // sent writes ctx's answer as fasthttp does and returns what reached the socket,

@@ -107,8 +107,7 @@ func FuzzRequestHead(f *testing.F) {
 		if e != nil {
 			return
 		}
-		x.up = s.routing.Load().upstreams[x.adm.target.dialect]
-		x.cred = x.up.Credential()
+		x.toward(s.routing.Load().set.Upstreams[x.adm.target.dialect])
 		const bodyLen = 1234
 		got := string(x.appendHead(nil, bodyLen))
 
@@ -226,7 +225,7 @@ func FuzzAnswerHead(f *testing.F) {
 		}
 		x := &c.x
 		defer x.finish(0, nil)
-		x.up = s.routing.Load().upstreams[0]
+		x.toward(s.routing.Load().set.Upstreams[0])
 		raw := append([]byte("HTTP/1.1 "), []byte{byte('0' + status/100%10), byte('0' + status/10%10), byte('0' + status%10)}...)
 		raw = append(raw, " "+reason+"\r\n"+block+"\r\n"...)
 		const body = "hello"
@@ -247,9 +246,12 @@ func FuzzAnswerHead(f *testing.F) {
 			up = x.head
 		}
 		if noBody {
-			x.to = x.from
+			x.till = x.from
 		}
 		contentType := string(up.ContentType) // part of a buffer that is given back
+		if e := x.startAnswer(); e != nil {
+			t.Fatal(e)
+		}
 		if e := x.answer(); e != nil {
 			if e != errUpstreamAuth {
 				t.Errorf("%v", e)

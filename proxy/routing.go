@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"streamrelay/configs"
 	"streamrelay/pool"
@@ -13,129 +11,121 @@ import (
 // routing is where requests may go: the upstreams and routes of one
 // configuration. Immutable; an exchange keeps the one that it began with.
 type routing struct {
-	upstreams []*pool.Upstream
-	byDialect [len(dialectNames)]candidates
+	set       *pool.Set
+	byDialect [len(dialectNames)]*pool.Candidates // nil: nobody speaks it
+	retry     policy                              // of what no route names
 	routes    []route
 }
 
-// candidates are upstreams of equal rank, each as often as its weight says.
-type candidates []*pool.Upstream
-
+// route is one of the configuration's routes.
 type route struct {
 	models    []string
-	byDialect [len(dialectNames)]candidates
+	tenants   []string
+	dialects  [len(dialectNames)]bool
+	byDialect [len(dialectNames)]*pool.Candidates
 	rewrite   map[string][]byte
+	retry     policy
 }
 
-func newRouting(cfg *configs.Config, buffers *pool.Buffers) (*routing, error) {
-	r := &routing{}
-	for i := range cfg.Upstreams {
-		u, err := pool.NewUpstream(i, &cfg.Upstreams[i], buffers)
-		if err != nil {
-			return nil, err
-		}
-		r.upstreams = append(r.upstreams, u)
+// destination is where one request may go.
+type destination struct {
+	candidates *pool.Candidates
+	retry      *policy
+	alias      []byte // the name that replaces the model's; nil: none
+}
+
+func newRouting(cfg *configs.Config, buffers *pool.Buffers, onChange func(pool.Change)) (*routing, error) {
+	set, err := pool.NewSet(cfg.Upstreams, buffers, onChange)
+	if err != nil {
+		return nil, err
 	}
-	r.byDialect = ranked(r.upstreams)
+	r := &routing{set: set, byDialect: byDialect(set.Upstreams), retry: newPolicy(&cfg.Retry)}
 	for i := range cfg.Routes {
 		c := &cfg.Routes[i]
 		var ups []*pool.Upstream
 		for _, name := range c.Upstreams {
-			j := slices.IndexFunc(r.upstreams, func(u *pool.Upstream) bool { return u.Name == name })
+			j := slices.IndexFunc(set.Upstreams, func(u *pool.Upstream) bool { return u.Name == name })
 			if j < 0 {
+				set.Close()
 				return nil, fmt.Errorf("route %d names the unknown upstream %q", i+1, name)
 			}
-			ups = append(ups, r.upstreams[j])
+			ups = append(ups, set.Upstreams[j])
 		}
-		rewrite := make(map[string][]byte, len(c.RewriteModel))
+		rt := route{models: c.Models, tenants: c.Tenants, byDialect: byDialect(ups), rewrite: make(map[string][]byte, len(c.RewriteModel)), retry: newPolicy(&c.Retry)}
+		for d, name := range dialectNames {
+			rt.dialects[d] = len(c.Dialects) == 0 || slices.Contains(c.Dialects, name)
+		}
 		for alias, name := range c.RewriteModel {
-			rewrite[alias] = []byte(name)
+			rt.rewrite[alias] = []byte(name)
 		}
-		r.routes = append(r.routes, route{models: c.Models, byDialect: ranked(ups), rewrite: rewrite})
+		r.routes = append(r.routes, rt)
 	}
 	return r, nil
 }
 
-// ranked sorts upstreams by the dialect that they serve and keeps those of the
-// lowest priority number.
-func ranked(ups []*pool.Upstream) (by [len(dialectNames)]candidates) {
+// byDialect makes candidates of the upstreams that serve each dialect.
+func byDialect(ups []*pool.Upstream) (by [len(dialectNames)]*pool.Candidates) {
 	for d := range by {
-		best := 0
+		var some []*pool.Upstream
 		for _, u := range ups {
-			if !serves(u, dialect(d)) || len(by[d]) > 0 && u.Priority > best {
-				continue
+			if serves(u, dialect(d)) {
+				some = append(some, u)
 			}
-			if len(by[d]) > 0 && u.Priority < best {
-				by[d] = nil
-			}
-			best = u.Priority
-			for range max(u.Weight, 1) {
-				by[d] = append(by[d], u)
-			}
+		}
+		if len(some) > 0 {
+			by[d] = pool.NewCandidates(some)
 		}
 	}
 	return by
 }
 
 // serves reports whether u answers paths of dialect d: its own, and OpenAI's
-// where its base URL names an OpenAI-compatible surface (Azure's
-// /openai/v1, Gemini's /v1beta/openai).
+// where its base URL names an OpenAI-compatible surface.
 func serves(u *pool.Upstream, d dialect) bool {
-	openAISurface := u.Dialect == configs.Azure && strings.HasSuffix(u.Path, "/v1") ||
-		u.Dialect == configs.Gemini && strings.HasSuffix(u.Path, "/openai")
-	if d == dialectOpenAI && openAISurface {
-		return true
+	if u.OpenAISurface() {
+		return d == dialectOpenAI
 	}
-	return u.Dialect == dialectNames[d] && !openAISurface
+	return u.Dialect == dialectNames[d]
 }
 
-// presents is the dialect in which u's credential is presented.
-func presents(u *pool.Upstream) configs.Dialect {
-	if u.Dialect == configs.Gemini && strings.HasSuffix(u.Path, "/openai") {
-		return configs.OpenAI
+// choose finds where a request of tenant for a model may go. model is empty
+// where the request names none: then only a route for every model matches.
+func (r *routing) choose(d dialect, tenant, model []byte) (to destination, e *apiError) {
+	if r.byDialect[d] == nil {
+		return to, errNoUpstream
 	}
-	return u.Dialect
-}
-
-// choose finds the upstream for a model; alias is the name that replaces the
-// model's, nil for none. model is empty where the request names none: then only
-// a route for every model matches.
-func (r *routing) choose(d dialect, model []byte) (u *pool.Upstream, alias []byte, e *apiError) {
-	list := r.byDialect[d]
-	if len(list) == 0 {
-		return nil, nil, errNoUpstream
+	if len(r.routes) == 0 {
+		return destination{candidates: r.byDialect[d], retry: &r.retry}, nil
 	}
-	if len(r.routes) > 0 {
-		i := slices.IndexFunc(r.routes, func(rt route) bool { return len(rt.byDialect[d]) > 0 && rt.matches(model) })
-		if i < 0 {
-			return nil, nil, errModelNotFound
+	for i := range r.routes {
+		if rt := &r.routes[i]; rt.open(d, tenant) && matchesAny(rt.models, model) {
+			return destination{rt.byDialect[d], &rt.retry, rt.rewrite[string(model)]}, nil
 		}
-		list = r.routes[i].byDialect[d]
-		alias = r.routes[i].rewrite[string(model)]
 	}
-	return list[rand.IntN(len(list))], alias, nil
+	return to, errModelNotFound
 }
 
-func (rt *route) matches(model []byte) bool {
-	for _, glob := range rt.models {
-		if configs.MatchGlobBytes(glob, model) {
+// any is choose for what belongs to no model, where no route is for every
+// model: all that the tenant's first route leads to.
+func (r *routing) any(d dialect, tenant []byte) (to destination, e *apiError) {
+	for i := range r.routes {
+		if rt := &r.routes[i]; rt.open(d, tenant) {
+			return destination{candidates: rt.byDialect[d], retry: &rt.retry}, nil
+		}
+	}
+	return to, errModelNotFound
+}
+
+// open reports whether requests of a dialect and tenant may take the route.
+func (rt *route) open(d dialect, tenant []byte) bool {
+	return rt.dialects[d] && rt.byDialect[d] != nil && (len(rt.tenants) == 0 || matchesAny(rt.tenants, tenant))
+}
+
+func matchesAny(globs []string, s []byte) bool {
+	for _, glob := range globs {
+		if configs.MatchGlobBytes(glob, s) {
 			return true
 		}
 	}
 	return false
-}
-
-// close closes the connections that nobody uses.
-func (r *routing) close() {
-	for _, u := range r.upstreams {
-		u.CloseIdle()
-	}
-}
-
-// any returns an upstream for what belongs to no model.
-func (r *routing) any(d dialect) (*pool.Upstream, *apiError) {
-	if len(r.byDialect[d]) == 0 {
-		return nil, errNoUpstream
-	}
-	return r.byDialect[d][0], nil
 }

@@ -11,25 +11,32 @@ import (
 // routingOf returns the routing of the configuration yaml.
 func routingOf(t testing.TB, yaml string) *routing {
 	t.Helper()
-	r, err := newRouting(parseConfig(t, yaml), &pool.Buffers{})
+	r, err := newRouting(parseConfig(t, yaml), &pool.Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(r.set.Close)
 	return r
+}
+
+// chosen is where one choice of r leads, by the upstream's name.
+func chosen(r *routing, d dialect, tenant, model string) (upstream, alias string, e *apiError) {
+	to, e := r.choose(d, []byte(tenant), []byte(model))
+	if e != nil {
+		return "", "", e
+	}
+	var a pool.Attempt
+	if !to.candidates.Choose(&a, &pool.Tried{}, 0, pool.Now()) {
+		return "", "", errNoneReady
+	}
+	upstream = a.Upstream.Name
+	a.End(false)
+	return upstream, string(to.alias), nil
 }
 
 // upstreamLine is one upstream of a configuration; more are further keys.
 func upstreamLine(name, dialect, path, more string) string {
 	return "  - {name: " + name + ", dialect: " + dialect + ", base_url: \"http://127.0.0.1:9" + path + "\", credentials: [{value: k}]" + more + "}\n"
-}
-
-// namesOf lists candidates with how often each stands there.
-func namesOf(c candidates) map[string]int {
-	m := make(map[string]int)
-	for _, u := range c {
-		m[u.Name]++
-	}
-	return m
 }
 
 func TestFirstRouteThatFitsIsTaken(t *testing.T) {
@@ -64,16 +71,8 @@ func TestFirstRouteThatFitsIsTaken(t *testing.T) {
 		{dialectAnthropic, "", "", "", errModelNotFound},
 		{dialectGemini, "claude-3", "", "", errNoUpstream},
 	} {
-		u, alias, e := r.choose(c.dialect, []byte(c.model))
-		if e != c.err {
-			t.Errorf("%s %q: %v, want %v", dialectNames[c.dialect], c.model, e, c.err)
-			continue
-		}
-		if e == nil && (u.Name != c.upstream || string(alias) != c.alias) {
-			t.Errorf("%s %q: %s as %q, want %s as %q", dialectNames[c.dialect], c.model, u.Name, alias, c.upstream, c.alias)
-		}
-		if e != nil && u != nil {
-			t.Errorf("%q: an upstream beside an error", c.model)
+		if u, alias, e := chosen(r, c.dialect, "acme", c.model); e != c.err || u != c.upstream || alias != c.alias {
+			t.Errorf("%s %q: %q as %q, %v; want %q as %q, %v", dialectNames[c.dialect], c.model, u, alias, e, c.upstream, c.alias, c.err)
 		}
 	}
 }
@@ -82,36 +81,44 @@ func TestWithoutRoutesEveryModelGoesToEveryUpstreamOfTheDialect(t *testing.T) {
 	r := routingOf(t, "upstreams:\n"+upstreamLine("a", "openai", "/v1", "")+upstreamLine("b", "openai", "/v1", "")+upstreamLine("c", "anthropic", "/v1", ""))
 	seen := make(map[string]bool)
 	for range 1000 {
-		u, alias, e := r.choose(dialectOpenAI, []byte("any/model"))
-		if e != nil || alias != nil {
+		u, alias, e := chosen(r, dialectOpenAI, "acme", "any/model")
+		if e != nil || alias != "" {
 			t.Fatal(e, alias)
 		}
-		seen[u.Name] = true
+		seen[u] = true
 	}
 	if len(seen) != 2 || !seen["a"] || !seen["b"] { // each is missed once in 2^1000 runs
 		t.Errorf("chose %v", seen)
 	}
-	if _, _, e := r.choose(dialectAzure, []byte("m")); e != errNoUpstream {
+	if _, _, e := chosen(r, dialectAzure, "acme", "m"); e != errNoUpstream {
 		t.Errorf("azure: %v", e)
 	}
 }
 
-// TestWeightsAreExactByConstruction looks at what is drawn from instead of
-// drawing: each upstream stands there as often as its weight says.
-func TestWeightsAreExactByConstruction(t *testing.T) {
+func TestRouteMatchesByTenantAndDialectToo(t *testing.T) {
 	r := routingOf(t, "upstreams:\n"+
-		upstreamLine("one", "openai", "/v1", "")+upstreamLine("five", "openai", "/v1", ", weight: 5")+
-		upstreamLine("fallback", "openai", "/v1", ", priority: 1, weight: 9")+
-		upstreamLine("worse", "openai", "/v1", ", priority: 7")+upstreamLine("two", "openai", "/v1", ", weight: 2, priority: 0"))
-	got := namesOf(r.byDialect[dialectOpenAI])
-	if len(got) != 3 || got["one"] != 1 || got["five"] != 5 || got["two"] != 2 {
-		t.Errorf("drawn from %v", got)
-	}
-	if u, e := r.any(dialectOpenAI); e != nil || u.Priority != 0 {
-		t.Errorf("any: %v", e)
-	}
-	if _, e := r.any(dialectGemini); e != errNoUpstream {
-		t.Errorf("any of gemini: %v", e)
+		upstreamLine("a", "openai", "/v1", "")+upstreamLine("b", "openai", "/v1", "")+upstreamLine("c", "anthropic", "/v1", "")+upstreamLine("d", "anthropic", "/v1", "")+
+		`routes:
+  - {models: ["m*"], tenants: ["acme", "team-*"], upstreams: [a]}
+  - {models: ["m*"], dialects: [anthropic], upstreams: [a, c]}
+  - {models: ["m1"], dialects: [openai], upstreams: [b, d]}
+`)
+	for _, c := range []struct {
+		dialect                 dialect
+		tenant, model, upstream string
+		err                     *apiError
+	}{
+		{dialectOpenAI, "acme", "m1", "a", nil},
+		{dialectOpenAI, "team-9", "m2", "a", nil},
+		{dialectOpenAI, "other", "m1", "b", nil},
+		{dialectOpenAI, "other", "m2", "", errModelNotFound},
+		{dialectAnthropic, "acme", "m1", "c", nil}, // the first route has nobody of the dialect
+		{dialectAnthropic, "other", "m9", "c", nil},
+		{dialectAnthropic, "other", "x", "", errModelNotFound},
+	} {
+		if u, _, e := chosen(r, c.dialect, c.tenant, c.model); e != c.err || u != c.upstream {
+			t.Errorf("%s %s %s: %q %v; want %q %v", dialectNames[c.dialect], c.tenant, c.model, u, e, c.upstream, c.err)
+		}
 	}
 }
 
@@ -120,11 +127,13 @@ func TestLowestPriorityIsCountedPerRouteAndDialect(t *testing.T) {
 		upstreamLine("best", "openai", "/v1", "")+upstreamLine("second", "openai", "/v1", ", priority: 3")+upstreamLine("third", "openai", "/v1", ", priority: 5")+
 		upstreamLine("claude", "anthropic", "/v1", ", priority: 8")+
 		"routes:\n  - {models: [x], upstreams: [third, second, claude]}\n")
-	if got := namesOf(r.routes[0].byDialect[dialectOpenAI]); len(got) != 1 || got["second"] != 1 {
-		t.Errorf("openai: %v", got)
-	}
-	if got := namesOf(r.routes[0].byDialect[dialectAnthropic]); len(got) != 1 || got["claude"] != 1 {
-		t.Errorf("anthropic: %v", got)
+	for range 100 {
+		if u, _, e := chosen(r, dialectOpenAI, "", "x"); e != nil || u != "second" {
+			t.Fatalf("openai: %s, %v", u, e)
+		}
+		if u, _, e := chosen(r, dialectAnthropic, "", "x"); e != nil || u != "claude" {
+			t.Fatalf("anthropic: %s, %v", u, e)
+		}
 	}
 }
 
@@ -148,7 +157,7 @@ func TestUpstreamServesItsDialectAndTheOpenAISurfaceItNames(t *testing.T) {
 			r := routingOf(t, "upstreams:\n"+upstreamLine("u", c.dialect, c.path, ""))
 			var got []string
 			for d := range dialectNames {
-				if len(r.byDialect[d]) > 0 {
+				if r.byDialect[d] != nil {
 					got = append(got, string(dialectNames[d]))
 				}
 			}
@@ -159,8 +168,9 @@ func TestUpstreamServesItsDialectAndTheOpenAISurfaceItNames(t *testing.T) {
 			if strings.Join(got, " ") != strings.Join(want, " ") {
 				t.Errorf("serves %v, want %v", got, want)
 			}
-			if p := presents(r.upstreams[0]); p != c.presents {
-				t.Errorf("presents the credential as %s, want %s", p, c.presents)
+			line := map[configs.Dialect]string{configs.OpenAI: "Authorization: Bearer k", configs.Anthropic: "x-api-key: k", configs.Gemini: "x-goog-api-key: k", configs.Azure: "api-key: k"}
+			if got := string(r.set.Upstreams[0].Credentials[0].AppendTo(nil)); got != line[c.presents]+"\r\n" {
+				t.Errorf("presents the credential as %q, want %q", got, line[c.presents])
 			}
 		})
 	}
@@ -169,12 +179,12 @@ func TestUpstreamServesItsDialectAndTheOpenAISurfaceItNames(t *testing.T) {
 func TestChoosingAllocatesNothing(t *testing.T) {
 	r := routingOf(t, "upstreams:\n"+upstreamLine("a", "openai", "/v1", ", weight: 3")+upstreamLine("b", "openai", "/v1", "")+
 		"routes:\n  - {models: [\"gpt-*\"], upstreams: [a], rewrite_model: {gpt-4: gpt-4-0613}}\n  - {models: [\"Qwen/*\"], upstreams: [a, b]}\n")
-	model, aliased := []byte("Qwen/Qwen2.5-7B-Instruct"), []byte("gpt-4")
+	model, aliased, tenant := []byte("Qwen/Qwen2.5-7B-Instruct"), []byte("gpt-4"), []byte("acme")
 	if n := testing.AllocsPerRun(1000, func() {
-		if _, _, e := r.choose(dialectOpenAI, model); e != nil {
+		if _, e := r.choose(dialectOpenAI, tenant, model); e != nil {
 			t.Fatal(e)
 		}
-		if _, alias, e := r.choose(dialectOpenAI, aliased); e != nil || alias == nil {
+		if to, e := r.choose(dialectOpenAI, tenant, aliased); e != nil || to.alias == nil {
 			t.Fatal(e)
 		}
 	}); n != 0 {

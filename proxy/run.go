@@ -82,6 +82,7 @@ func (p *process) close() {
 	if p.admin != nil {
 		p.admin.close()
 	}
+	p.srv.routing.Load().set.Close()
 	p.srv.watcher.close()
 }
 

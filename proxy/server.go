@@ -49,6 +49,10 @@ type Server struct {
 	watcher *watcher
 	routing atomic.Pointer[routing]
 
+	budget        budget
+	retriesDenied atomic.Int64 // for want of budget
+	affinity      affinity
+
 	maxConns int64
 	open     atomic.Int64 // client connections
 	// lingering and shedding bound what is done for clients on their way out.
@@ -72,16 +76,20 @@ func New(o Options) (*Server, error) {
 		}
 		s.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
-	r, err := newRouting(cfg, s.buffers)
+	s.budget.fifths.Store(budgetFull)
+	r, err := newRouting(cfg, s.buffers, s.upstreamChanged)
 	if err != nil {
 		return nil, err
 	}
 	s.routing.Store(r)
 	s.publishUpstreams(r)
+	s.tel.Describe("relay_retries_denied_total", "Retries that were not made, since a fifth of the requests had been retried already.")
+	s.tel.Gauge("relay_retries_denied_total", "", func() float64 { return float64(s.retriesDenied.Load()) })
 	if s.maxConns = int64(cfg.Limits.MaxConnections); s.maxConns == 0 {
 		s.maxConns = defaultMaxConns()
 	}
 	if s.watcher, err = newWatcher(); err != nil {
+		r.set.Close()
 		return nil, err
 	}
 	s.http = &fasthttp.Server{
@@ -163,7 +171,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		defer cancel()
 		err = s.settle(last)
 	}
-	s.routing.Load().close()
+	s.routing.Load().set.Close()
 	s.watcher.close()
 	if err != nil {
 		return fmt.Errorf("shut the server down: %w", err)
@@ -188,18 +196,3 @@ func (s *Server) settle(ctx context.Context) error {
 
 // now is the time in Unix nanoseconds, by the monotonic clock.
 func (s *Server) now() int64 { return pool.Now() }
-
-// publishUpstreams shows each upstream's connections in the metrics.
-func (s *Server) publishUpstreams(r *routing) {
-	s.tel.Describe("relay_upstream_connections", "Open connections to the upstream.")
-	for _, u := range r.upstreams {
-		s.tel.Gauge("relay_upstream_connections", telemetry.Label("upstream", u.Name)+`,state="open"`, func() float64 {
-			open, _ := u.Connections()
-			return float64(open)
-		})
-		s.tel.Gauge("relay_upstream_connections", telemetry.Label("upstream", u.Name)+`,state="idle"`, func() float64 {
-			_, idle := u.Connections()
-			return float64(idle)
-		})
-	}
-}

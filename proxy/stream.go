@@ -110,6 +110,23 @@ func (a *answer) start(head *h1.Answer, noBody bool, d dialect, shape watch.Fami
 	}
 }
 
+// wantIDs makes the watchers look for ids of stored objects.
+func (a *answer) wantIDs() {
+	a.events.WantIDs()
+	a.doc.WantIDs()
+}
+
+// ids returns hashes of the stored objects that were named so far.
+func (a *answer) ids() []uint64 {
+	switch a.kind {
+	case kindEvents:
+		return a.events.IDs()
+	case kindDocument:
+		return a.doc.IDs()
+	}
+	return nil
+}
+
 // unpack makes the watchers look at an inflated copy: the client gets the
 // bytes as they came. Nothing can be withheld then, nor may the relay put
 // anything between compressed bytes.

@@ -6,6 +6,7 @@ import (
 
 	"streamrelay/pool"
 	"streamrelay/proxy/h1"
+	"streamrelay/proxy/peek"
 	"streamrelay/telemetry"
 )
 
@@ -14,7 +15,7 @@ import (
 func (x *exchange) uploadBody(chunked bool) *apiError {
 	defer x.listen()()
 	if x.held != nil && len(x.held.B) > 0 {
-		if err := x.uploadPiece(x.held.B, chunked); err != nil {
+		if err := x.uploadHeld(chunked); err != nil {
 			return err
 		}
 	}
@@ -47,6 +48,18 @@ func (x *exchange) uploadBody(chunked bool) *apiError {
 }
 
 var lastChunk = []byte("0\r\n\r\n")
+
+// uploadHeld sends what peekForm read, with its edit.
+func (x *exchange) uploadHeld(chunked bool) *apiError {
+	edits := x.edits[:x.nEdits]
+	if len(edits) == 0 {
+		return x.uploadPiece(x.held.B, chunked)
+	}
+	edited := x.srv.buffers.Block(peek.EditedLen(len(x.held.B), edits))
+	defer edited.Put()
+	edited.B = peek.AppendEdited(edited.B, x.held.B, edits)
+	return x.uploadPiece(edited.B, chunked)
+}
 
 // uploadPiece sends bytes that stand in a block, which has no room for framing.
 func (x *exchange) uploadPiece(p []byte, chunked bool) *apiError {
@@ -96,7 +109,7 @@ func (x *exchange) listen() (stop func()) {
 		<-done
 		conn.Unbounded()
 		if buf != nil {
-			x.in, x.from, x.to = buf, headroom, headroom+n
+			x.in, x.from, x.till = buf, headroom, headroom+n
 		}
 	}
 }

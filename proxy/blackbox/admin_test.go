@@ -2,6 +2,7 @@ package blackbox
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"streamrelay/pool"
 )
 
 // ask asks the admin listener, by TCP or a unix socket.
@@ -52,10 +55,18 @@ func TestAdminListenerTakesTheMetricsOffThePublicOne(t *testing.T) {
 			t.Errorf("admin %s: %s %.200s", path, header.Get("Content-Type"), body)
 		}
 	}
+	status, header, body := ask(t, c.admin, "GET", "/upstreams", "")
+	var states struct{ Upstreams []pool.Status }
+	if err := json.Unmarshal([]byte(body), &states); err != nil || status != 200 || header.Get("Content-Type") != "application/json" || len(states.Upstreams) != 4 {
+		t.Fatalf("/upstreams: %d, %v: %s", status, err, body)
+	}
+	if u := states.Upstreams[0]; u.Name != "openai" || u.State != pool.StateUp || u.Host != up.addr || len(u.Credentials) != 1 || u.Credentials[0].Name != "0" || strings.Contains(body, upstreamKey) {
+		t.Errorf("/upstreams: %s", body)
+	}
 	if status, _, _ := ask(t, c.admin, "POST", "/metrics", ""); status != 405 {
 		t.Errorf("POST: status %d", status)
 	}
-	for path, want := range map[string]int{"/healthz": 200, "/metrics": 404, "/debug/pprof/": 404, "/config": 404, "/reload": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/metrics": 404, "/debug/pprof/": 404, "/config": 404, "/reload": 404, "/upstreams": 404} {
 		_, a := c.speak(t, "GET "+path+" HTTP/1.1\r\nHost: relay\r\n\r\n")
 		if a == nil || a.status != want {
 			t.Errorf("public %s: %+v", path, a)

@@ -16,6 +16,7 @@ type allocCase struct {
 	request    string
 	answer     []string // the upstream's, a write each
 	last       string   // what the client's bytes end with
+	two        bool     // a second account could take over
 	requests   int
 	most       float64 // allocations per request
 }
@@ -54,6 +55,9 @@ func allocCases() []allocCase {
 		{name: "JSON of known length", request: post("/v1/chat/completions", chatPlain), answer: []string{reply(200, json)}, last: json, requests: 10000, most: 0.1},
 		{name: "JSON in chunks", request: post("/v1/chat/completions", chatPlain), answer: []string{strings.Replace(streamHead, "text/event-stream; charset=utf-8", "application/json", 1) + chunk(json) + lastChunk}, last: lastChunk, requests: 10000, most: 0.1},
 		{name: "JSON after its head", request: post("/v1/chat/completions", chatPlain), answer: []string{strings.TrimSuffix(reply(200, json), json), json}, last: json, requests: 10000, most: 0.1},
+		{name: "stream of one of two accounts", two: true, request: post("/v1/chat/completions", chatStream), answer: []string{burst + lastChunk}, last: lastChunk, requests: 10000, most: 0.1},
+		{name: "stream of one of two accounts, event by event", two: true, request: post("/v1/chat/completions", chatStream), answer: single, last: lastChunk, requests: 10000, most: 0.1},
+		{name: "Responses of one of two accounts", two: true, request: post("/v1/responses", chatPlain), answer: []string{reply(200, json)}, last: json, requests: 10000, most: 0.1},
 		{name: "GET", request: request("GET", "/v1/models/org%2Fname", ""), answer: []string{reply(200, json)}, last: json, requests: 10000, most: 0.1},
 	}
 }
@@ -67,10 +71,14 @@ func TestRequestsAllocateNothing(t *testing.T) {
 	}
 	for _, tt := range allocCases() {
 		t.Run(tt.name, func(t *testing.T) {
+			more := ""
+			if tt.two {
+				more = "  - {name: p, dialect: openai, base_url: \"http://" + steadyUpstream(t, &tt) + "/v1\", credentials: [{value: " + upstreamKey + "}]}\n"
+			}
 			rl := startRelay(t, "upstreams:\n"+
 				"  - {name: o, dialect: openai, base_url: \"http://"+steadyUpstream(t, &tt)+"/v1\", credentials: [{value: "+upstreamKey+"}]}\n"+
 				"  - {name: a, dialect: anthropic, base_url: \"http://"+steadyUpstream(t, &tt)+"/v1\", credentials: [{value: "+upstreamKey+"}]}\n"+
-				tt.yaml, option{silent: true})
+				more+tt.yaml, option{silent: true})
 			conn, err := net.Dial("tcp", rl.addr)
 			if err != nil {
 				t.Fatal(err)

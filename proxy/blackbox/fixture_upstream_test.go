@@ -26,6 +26,7 @@ type upstream struct {
 	connections atomic.Int64 // accepted so far
 	requests    atomic.Int64 // read whole so far
 	done        chan struct{}
+	hard        bool // ends by resets, as a killed process does
 
 	mu   sync.Mutex // protects open
 	open map[net.Conn]struct{}
@@ -82,6 +83,19 @@ func newRawUpstream(t testing.TB, cert *certificate, script func(*upstreamConn))
 		up.url, up.caFile = "https://"+up.addr, cert.certFile
 		ln = tls.NewListener(ln, cert.server)
 	}
+	t.Cleanup(up.start(ln, script))
+	return up
+}
+
+// serveRaw is newRawUpstream on a listener of the caller's, until the returned
+// function is called, which resets every connection.
+func serveRaw(t testing.TB, ln net.Listener, script func(*upstreamConn)) (stop func()) {
+	up := &upstream{t: t, addr: ln.Addr().String(), done: make(chan struct{}), open: make(map[net.Conn]struct{}), hard: true}
+	return up.start(ln, script)
+}
+
+// start serves ln until the returned function is called.
+func (up *upstream) start(ln net.Listener, script func(*upstreamConn)) (stop func()) {
 	up.wg.Go(func() {
 		for {
 			conn, err := ln.Accept()
@@ -98,17 +112,31 @@ func newRawUpstream(t testing.TB, cert *certificate, script func(*upstreamConn))
 			})
 		}
 	})
-	t.Cleanup(func() {
+	return func() {
 		close(up.done)
 		_ = ln.Close()
 		up.mu.Lock()
 		for conn := range up.open {
+			if tcp, ok := conn.(*net.TCPConn); ok && up.hard {
+				_ = tcp.SetLinger(0)
+			}
 			_ = conn.Close()
 		}
 		up.mu.Unlock()
 		up.wg.Wait()
+	}
+}
+
+// listenAgain listens at an address that was listened at before.
+func listenAgain(t testing.TB, addr string) net.Listener {
+	t.Helper()
+	var ln net.Listener
+	eventually(t, "the port is free", func() (ok bool) {
+		var err error
+		ln, err = net.Listen("tcp", addr)
+		return err == nil
 	})
-	return up
+	return ln
 }
 
 func (up *upstream) forget(c *upstreamConn) {

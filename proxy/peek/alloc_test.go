@@ -33,7 +33,7 @@ func TestNothingAllocates(t *testing.T) {
 		}},
 		{"Edits, name to be escaped", func() { r.Edits(array, EditOptions{Model: quoted, Scratch: scratch}) }},
 		{"FormModel", func() {
-			if _, found, _ := FormModel(form, []byte("b")); !found {
+			if _, _, found, _ := FormModel(form, []byte("b")); !found {
 				t.Fatal("not found")
 			}
 		}},

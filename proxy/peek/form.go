@@ -10,26 +10,27 @@ const FormWindow = 64 << 10
 
 // FormModel looks for the field model in prefix, the first bytes of a
 // multipart/form-data body (RFC 7578) with that boundary. found: model, a part of
-// prefix, is its value. more: it may still come, call again with more of the body
+// prefix from at on, is its value. more: it may still come, call again with more of the body
 // (each call starts anew, so grow the prefix by doubling). Neither: it does not
 // stand whole within FormWindow, or the form ended, or is written in a way that
 // readers disagree on (bare line feeds, a transfer encoding, an escaped or
 // case-twisted name, a file called model, a value that is no model name).
 //
 // Of two fields model the first counts; what follows it is not looked at.
-func FormModel(prefix, boundary []byte) (model []byte, found, more bool) {
+func FormModel(prefix, boundary []byte) (model []byte, at int, found, more bool) {
 	if len(boundary) == 0 || len(boundary) > maxBoundary {
-		return nil, false, false
+		return nil, 0, false, false
 	}
-	f := form{rest: prefix[:min(len(prefix), FormWindow)]}
+	size := min(len(prefix), FormWindow)
+	f := form{rest: prefix[:size]}
 	f.n = copy(f.line[copy(f.line[:], "\r\n--"):], boundary) + len("\r\n--")
 	switch f.find() {
 	case formFound:
-		return f.model, true, false
+		return f.model, size - f.behind, true, false
 	case formShort:
-		return nil, false, len(prefix) < FormWindow
+		return nil, 0, false, len(prefix) < FormWindow
 	}
-	return nil, false, false
+	return nil, 0, false, false
 }
 
 // formState is how far a look at a form has come.
@@ -44,10 +45,11 @@ const (
 
 // form walks over the parts of a form.
 type form struct {
-	rest  []byte // not read yet
-	model []byte
-	line  [4 + maxBoundary]byte // CRLF, two dashes, boundary; in here, for a slice would escape
-	n     int                   // length of that
+	rest   []byte // not read yet
+	model  []byte
+	behind int                   // bytes from the model's first on
+	line   [4 + maxBoundary]byte // CRLF, two dashes, boundary; in here, for a slice would escape
+	n      int                   // length of that
 }
 
 func (f *form) delimiter() []byte { return f.line[:f.n] }
@@ -120,6 +122,7 @@ func (f *form) part() formState {
 		return formShort
 	}
 	value := f.rest[:at]
+	f.behind = len(f.rest)
 	f.rest = f.rest[at+len(f.delimiter()):]
 	if !isModel {
 		return f.delimiterLine()

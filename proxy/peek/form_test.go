@@ -134,7 +134,7 @@ func TestFormModelWithoutBoundary(t *testing.T) {
 }
 
 func formSays(body []byte, boundary string) string {
-	model, found, more := FormModel(body, []byte(boundary))
+	model, _, found, more := FormModel(body, []byte(boundary))
 	switch {
 	case found && !more:
 		return string(model) + " found"

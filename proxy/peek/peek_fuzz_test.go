@@ -233,12 +233,15 @@ func FuzzFormModel(f *testing.F) {
 	f.Add([]byte(formPart(`Content-Disposition: form-data; name="x"; filename="\"; name=\"model"`, "m")+"--b--"), "b", uint16(9))
 	f.Add([]byte(formPart(modelHeader+"|Content-Transfer-Encoding: quoted-printable", "=6d")+"--b--"), "b", uint16(9))
 	f.Fuzz(func(t *testing.T, body []byte, boundary string, cut uint16) {
-		model, found, more := FormModel(body, []byte(boundary))
+		model, at, found, more := FormModel(body, []byte(boundary))
+		if found && !bytes.Equal(body[at:at+len(model)], model) {
+			t.Fatalf("%q does not stand at %d", model, at)
+		}
 		if found && more || found != (model != nil) || len(model) > MaxModel {
 			t.Fatalf("FormModel = %q, %t, %t", model, found, more)
 		}
 		if n := int(cut); n < len(body) {
-			early, earlyFound, earlyMore := FormModel(body[:n], []byte(boundary))
+			early, _, earlyFound, earlyMore := FormModel(body[:n], []byte(boundary))
 			switch {
 			case earlyMore && n < FormWindow:
 			case earlyFound != found, !bytes.Equal(early, model), !earlyFound && more:

@@ -1,0 +1,249 @@
+package blackbox
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// ask sends one plain request and returns the status.
+func (f *fleet) ask() int {
+	f.t.Helper()
+	c := f.dial()
+	defer c.Close()
+	c.send(post("/v1/chat/completions", chatPlain))
+	return c.answer().status
+}
+
+func TestAModelOfAnAccountRestsForItsRetryAfter(t *testing.T) {
+	fl := newFleet(t, "", "", func(rq *received) {
+		if strings.Contains(rq.body, `"m1"`) {
+			status(429, "Retry-After: 100")(rq)
+		} else {
+			ok("a")(rq)
+		}
+	}, ok("b"))
+	for range 3 {
+		if s := fl.ask(); s != 200 {
+			t.Fatalf("status %d", s)
+		}
+	}
+	if got := fl.order(t); got != "abbb" {
+		t.Errorf("sent to %s", got)
+	}
+	m := fl.metrics()
+	if m[`relay_upstream_credential_state{upstream="a",credential="0",state="resting"}`] != 1 || m[`relay_upstream_state{upstream="a",state="up"}`] != 1 {
+		t.Error("the states are not shown")
+	}
+	fl.forget()
+	if _, a := fl.speak(t, post("/v1/chat/completions", strings.Replace(chatPlain, "m1", "m2", 1))); a.status != 200 || fl.order(t) != "a" {
+		t.Errorf("another model: status %d, sent to %s", a.status, fl.order(t))
+	}
+	if n := strings.Count(fl.log.String(), `"state":"resting"`); n != 1 {
+		t.Errorf("%d lines about it", n)
+	}
+}
+
+func TestARefusedCredentialIsUsedOnlyWhereNothingElseIsLeft(t *testing.T) {
+	fl := newFleet(t, "", "", status(401), ok("b"))
+	for i, want := range []string{"ab", "abb", "abbb"} {
+		if s := fl.ask(); s != 200 || fl.order(t) != want {
+			t.Errorf("request %d: status %d, sent to %s", i+1, s, fl.order(t))
+		}
+	}
+	// The provider's 401 says nothing about the client's key.
+	sole := newFleet(t, "", "", status(401))
+	if _, a := sole.speak(t, post("/v1/chat/completions", chatPlain)); a.status != 502 || !strings.Contains(string(a.body), "upstream_auth") {
+		t.Errorf("%s%s", a.head, a.body)
+	}
+	if s := sole.ask(); s != 502 || sole.order(t) != "aa" {
+		t.Errorf("a sole account must be asked again: %d, %s", s, sole.order(t))
+	}
+}
+
+func TestACircuitOpensAfterFailuresInARowAndOneProbeClosesIt(t *testing.T) {
+	var bad atomic.Bool
+	bad.Store(true)
+	fl := newFleet(t, "circuit: {failures: 3, open_for: 300ms, max_open: 300ms}, ", "", func(rq *received) {
+		if bad.Load() {
+			status(500)(rq)
+		} else {
+			ok("a")(rq)
+		}
+	}, ok("b"))
+	for range 6 {
+		if s := fl.ask(); s != 200 {
+			t.Fatalf("status %d", s)
+		}
+	}
+	if got := fl.order(t); got != "ababab"+"bbb" {
+		t.Errorf("sent to %s", got)
+	}
+	if fl.metrics()[`relay_upstream_state{upstream="a",state="open"}`] != 1 {
+		t.Error("the state is not shown")
+	}
+	bad.Store(false)
+	eventually(t, "the probe closes it", func() bool {
+		fl.ask()
+		return fl.metrics()[`relay_upstream_state{upstream="a",state="up"}`] == 1
+	})
+	fl.forget()
+	if fl.ask() != 200 || fl.order(t) != "a" {
+		t.Errorf("sent to %s", fl.order(t))
+	}
+	eventually(t, "the log says it", func() bool { return strings.Contains(fl.log.String(), `"why":"the probe was answered"`) })
+	if log := fl.log.String(); strings.Count(log, `"state":"open"`) != 1 || strings.Count(log, `"why":"the probe was answered"`) != 1 {
+		t.Error("not one line for each change")
+	}
+}
+
+// While an upstream is half-open, one exchange finds out, and its stream may
+// last: the others go back as soon as it was answered.
+func TestAProbeThatStreamsOpensTheWayWithItsHead(t *testing.T) {
+	var bad atomic.Bool
+	bad.Store(true)
+	release := make(chan struct{})
+	fl := newFleet(t, "circuit: {failures: 1, open_for: 10ms, max_open: 10ms}, ", "", func(rq *received) {
+		switch {
+		case bad.Load():
+			status(500)(rq)
+		case strings.Contains(rq.body, "stream"):
+			rq.send(streamHead + chunk(goodEvent))
+			rq.await(release)
+			rq.send(chunk(doneEvent) + lastChunk)
+		default:
+			ok("a")(rq)
+		}
+	}, ok("b"))
+	fl.ask()
+	bad.Store(false)
+	c := fl.dial()
+	eventually(t, "the probe is on its way", func() bool {
+		time.Sleep(20 * time.Millisecond)
+		c.send(post("/v1/chat/completions", chatStream))
+		a := c.begin()
+		if strings.HasPrefix(a.get("Content-Type"), "text/event-stream") {
+			return true
+		}
+		_, _ = a.rest()
+		return false
+	})
+	fl.forget()
+	if fl.ask() != 200 || fl.order(t) != "a" {
+		t.Errorf("sent to %s", fl.order(t))
+	}
+	close(release)
+}
+
+func TestAHealthCheckTakesAnUpstreamOutAndIn(t *testing.T) {
+	var sick atomic.Bool
+	answer := func(name string) func(*received) {
+		return func(rq *received) {
+			if strings.HasPrefix(rq.line, "GET /v1/models") && name == "a" && sick.Load() {
+				status(503)(rq)
+				return
+			}
+			ok(name)(rq)
+		}
+	}
+	fl := newFleet(t, "health_check: {path: /models, interval: 10ms}, ", "", answer("a"), answer("b"))
+	state := func(s string) func() bool {
+		return func() bool { return fl.metrics()[`relay_upstream_state{upstream="a",state="`+s+`"}`] == 1 }
+	}
+	sick.Store(true)
+	eventually(t, "a is down", state("down"))
+	for range 3 {
+		if _, a := fl.speak(t, post("/v1/chat/completions", chatPlain)); string(a.body) != `{"from":"b"}` {
+			t.Errorf("answered by %s", a.body)
+		}
+	}
+	sick.Store(false)
+	eventually(t, "a is up", state("up"))
+	if _, a := fl.speak(t, post("/v1/chat/completions", chatPlain)); string(a.body) != `{"from":"a"}` {
+		t.Errorf("answered by %s", a.body)
+	}
+}
+
+func TestASoleAccountIsAskedAgainAfterTheTimeThatItNamed(t *testing.T) {
+	for _, code := range []int{429, 503} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			var asked atomic.Int64
+			var first, second atomic.Int64
+			script := func(rq *received) {
+				if asked.Add(1) == 1 {
+					first.Store(time.Now().UnixNano())
+					status(code, "Retry-After-Ms: 300")(rq)
+				} else {
+					second.Store(time.Now().UnixNano())
+					ok("a")(rq)
+				}
+			}
+			fl := newFleet(t, "", "retry: {max_wait: 1s}\n", script)
+			if s := fl.ask(); s != 200 || fl.order(t) != "aa" {
+				t.Errorf("status %d, sent to %s", s, fl.order(t))
+			}
+			if d := time.Duration(second.Load() - first.Load()); d < 300*time.Millisecond {
+				t.Errorf("asked again after %v", d)
+			}
+			// Longer than retry.max_wait: the client is told.
+			fl = newFleet(t, "", "retry: {max_wait: 100ms}\n", status(code, "Retry-After: 1"))
+			if _, a := fl.speak(t, post("/v1/chat/completions", chatPlain)); a.status != code || a.get("Retry-After") != "1" || fl.order(t) != "a" {
+				t.Errorf("%s, sent to %s", a.head, fl.order(t))
+			}
+		})
+	}
+}
+
+func TestAClientThatLeavesEndsTheWaitForAnAccount(t *testing.T) {
+	fl := newFleet(t, "", "retry: {max_wait: 1h}\n", status(429, "Retry-After: 3000"))
+	c := fl.dial()
+	c.send(post("/v1/chat/completions", chatPlain))
+	eventually(t, "the account has answered", func() bool { return strings.Contains(fl.log.String(), `"state":"resting"`) })
+	_ = c.Close()
+	if r := fl.one(); r.Status != 499 {
+		t.Errorf("status %d", r.Status)
+	}
+}
+
+// The retries of all requests together stay below a fifth of them, but for
+// what was saved.
+func TestRetriesAreBounded(t *testing.T) {
+	fl := newFleet(t, "circuit: {failures: 0}, ", "log: {access: false}\n", status(500), ok("b"))
+	const requests, saved = 1000, 100
+	c := fl.dial()
+	good := 0
+	for range requests {
+		c.send(post("/v1/chat/completions", chatPlain))
+		if c.answer().status == 200 {
+			good++
+		}
+	}
+	if good < saved+requests/5-5 || good > saved+requests/5 {
+		t.Errorf("%d of %d were tried again", good, requests)
+	}
+	m := fl.metrics()
+	if m["relay_retries_denied_total"] != float64(requests-good) || sumOf(m, "relay_upstream_retries_total") != float64(good) {
+		t.Errorf("denied %v, retried %v, of them good %d", m["relay_retries_denied_total"], sumOf(m, "relay_upstream_retries_total"), good)
+	}
+}
+
+func TestWaitingForOneOfMaxConnections(t *testing.T) {
+	arrived, release := make(chan struct{}, 2), make(chan struct{})
+	up := newUpstream(t, func(rq *received) {
+		arrived <- struct{}{}
+		rq.await(release)
+		rq.reply(200, "{}")
+	})
+	rl := startRelay(t, upstreamsYAML(up, "max_connections: 1, connection_wait: 20s, "))
+	first, second := rl.dial(), rl.dial()
+	first.send(post("/v1/chat/completions", chatPlain))
+	receive(t, arrived)
+	second.send(post("/v1/chat/completions", chatPlain))
+	eventually(t, "the second waits", func() bool { return rl.tel.InFlight.Load() == 2 })
+	close(release)
+	if a, b := first.answer(), second.answer(); a.status != 200 || b.status != 200 || up.connections.Load() != 1 {
+		t.Errorf("status %d and %d, %d connections", a.status, b.status, up.connections.Load())
+	}
+}

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"bytes"
+
+	"streamrelay/proxy/peek"
+	"streamrelay/proxy/watch"
+)
+
+// plan applies the key's rights, finds where the request may go, and prepares
+// what is changed in it.
+func (x *exchange) plan() *apiError {
+	a := &x.adm
+	ep := &endpoints[a.target.endpoint]
+	model := x.obs.Model
+	if a.target.pathModel != nil {
+		model = a.target.pathModel
+		x.obs.Model = append(x.model[:0], model[:min(len(model), len(x.model))]...)
+	}
+	unnamed := len(model) == 0 && !x.modelCall()
+	if !unnamed && !a.rec.AllowsModel(model) {
+		return errModelNotAllowed
+	}
+	var err *apiError
+	if unnamed {
+		if a.body != bodyNone && ep.blind && !a.rec.AllowsModel(nil) {
+			return errModelNotAllowed // nobody knows which model it asks for
+		}
+		// Lists, files and batches belong to no model: the first route for
+		// every model takes them, or else the first route.
+		if x.to, err = x.routing.choose(a.target.dialect, a.tenant, nil); err == errModelNotFound {
+			x.to, err = x.routing.any(a.target.dialect, a.tenant)
+		}
+	} else {
+		x.to, err = x.routing.choose(a.target.dialect, a.tenant, model)
+	}
+	if err == errModelNotFound && len(model) == 0 && a.body == bodyStream {
+		err = errModelFirst
+	}
+	if err == nil && x.to.alias != nil && a.target.pathModel != nil && a.target.modelTo == 0 {
+		err = errPathBytes
+	}
+	if err != nil {
+		return err
+	}
+	x.modelHash = watch.HashID(model)
+	if err := x.pin(unnamed); err != nil {
+		return err
+	}
+	x.prepareBody(ep)
+	return nil
+}
+
+// prepareBody notes what is changed in the body.
+func (x *exchange) prepareBody(ep *endpoint) {
+	a := &x.adm
+	x.ans.strip = false
+	edits := x.edits[:0]
+	switch {
+	case a.body == bodyHeld:
+		opt := peek.EditOptions{Scratch: x.scratch[:0]}
+		if a.target.pathModel == nil {
+			opt.Model = x.to.alias
+		}
+		if x.srv.includeUsage && ep.usage && a.target.dialect != dialectAnthropic {
+			opt.IncludeUsage = x.req.AsksUsage()
+			x.ans.strip = opt.IncludeUsage
+		}
+		edits = x.req.Edits(edits, opt)
+	case a.body == bodyStream && x.to.alias != nil && a.target.pathModel == nil && x.formModel.Del > 0:
+		x.formModel.Ins = x.to.alias
+		edits = append(edits, x.formModel)
+	}
+	x.nEdits = len(edits)
+}
+
+// modelCall reports whether the request is one that a model answers: rules for
+// models apply to it even where it names none.
+func (x *exchange) modelCall() bool {
+	a := &x.adm
+	ep := &endpoints[a.target.endpoint]
+	if !ep.model || !x.ctx.IsPost() || a.body == bodyNone {
+		return false
+	}
+	return !ep.exact || len(a.target.tail) == 0
+}
+
+// pin finds the one account that the request must go to, since what it refers
+// to is there. Where that cannot be known and several accounts could be meant
+// it refuses, and so it does where the route leads to others.
+func (x *exchange) pin(unnamed bool) *apiError {
+	x.pinned, x.learn = nil, false
+	if x.to.candidates.Accounts() == 1 {
+		return nil
+	}
+	a := &x.adm
+	ep := &endpoints[a.target.endpoint]
+	x.learn = ep.learns
+	id := a.target.objectID()
+	switch {
+	case ep.stored && len(id) > 0:
+		return x.pinTo(id, errUnknownObject)
+	case unnamed && ep.name == "models":
+		return nil // any account's list
+	case unnamed:
+		// Files and batches are made with the first account, so that they are
+		// together; what is known to be elsewhere is asked there.
+		if x.pinTo(id, nil); x.pinned == nil {
+			x.pinFiles()
+		}
+		if x.pinned == nil {
+			x.pinned = x.to.candidates.First()
+		}
+		return nil
+	case a.body == bodyHeld && ep.stored && len(x.req.PreviousResponseID) > 0:
+		return x.pinTo(x.req.PreviousResponseID, errPreviousResponse)
+	}
+	x.pinFiles()
+	return nil
+}
+
+// pinTo pins the request to who made the object; unknown is the error where
+// that is not known.
+func (x *exchange) pinTo(id []byte, unknown *apiError) *apiError {
+	c := x.srv.affinity.find(id)
+	if c == nil || !x.to.candidates.Has(c) {
+		return unknown
+	}
+	x.pinned = c
+	return nil
+}
+
+// pinFiles pins the request to who made a file that it refers to.
+func (x *exchange) pinFiles() {
+	if x.adm.body != bodyHeld {
+		return
+	}
+	if c := x.srv.affinity.findIn(x.held.B); c != nil && x.to.candidates.Has(c) {
+		x.pinned = c
+	}
+}
+
+// objectID is the id of the object that the path names, nil for none.
+func (t *target) objectID() []byte {
+	if len(t.tail) < 2 || t.tail[0] != '/' {
+		return nil
+	}
+	id, _, _ := bytes.Cut(t.tail[1:], []byte{'/'})
+	switch string(id) {
+	case "compact", "input_tokens": // operations of the Responses API
+		return nil
+	}
+	return id
+}
