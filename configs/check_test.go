@@ -85,9 +85,9 @@ func TestCheckTakesPrintOrJSON(t *testing.T) {
 }
 
 func TestCheckRefusesWhatServeRefuses(t *testing.T) {
-	path := writeFile(t, oneUpstream+"keys:\n  store: redis\n", 0o600)
+	path := writeFile(t, oneUpstream+"    proxy_url: http://proxy:3128\n", 0o600)
 	_, stderr, code := runCheck(t, "-c", path)
-	if code != 78 || !strings.HasPrefix(stderr, path+":7: keys.store: keys in Redis are not built in this version") {
+	if code != 78 || !strings.HasPrefix(stderr, path+":6: upstreams[0].proxy_url: forward proxies are not built in this version") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }

@@ -66,18 +66,36 @@ type Timeouts struct {
 type Keys struct {
 	Store              string `yaml:"store"` // file | redis
 	File               string `yaml:"file"`
-	EndStreamsOnRevoke bool   `yaml:"end_streams_on_revoke"`
+	StateFile          string `yaml:"state_file"`            // what a restart goes on with; "": none
+	PepperFile         string `yaml:"pepper_file"`           // hashed in front of each key; "": none
+	Pepper             Secret `yaml:"-"`                     // what Load read from PepperFile
+	APITokenFile       string `yaml:"api_token_file"`        // bearer token of /api/keys; "": no such API
+	APIToken           Secret `yaml:"-"`                     // what Load read from APITokenFile
+	EndStreamsOnRevoke bool   `yaml:"end_streams_on_revoke"` // also of one that is disabled or taken out
+	LimitsWithoutRedis string `yaml:"limits_without_redis"`  // share | refuse
 }
 
 // Redis is the shared key store (keys.store: redis).
 type Redis struct {
-	Addresses    []string      `yaml:"addresses"`
+	Addresses    []string      `yaml:"addresses"` // host:port or unix:/path; of the sentinels where Sentinel is given
 	Username     string        `yaml:"username"`
 	Password     Secret        `yaml:"password"`
 	PasswordFile string        `yaml:"password_file"`
+	Database     int           `yaml:"database"`
 	TLS          bool          `yaml:"tls"`
+	CAFile       string        `yaml:"ca_file"` // instead of the system's roots
+	Sentinel     Sentinel      `yaml:"sentinel"`
 	Prefix       string        `yaml:"prefix"`
 	StaleMax     time.Duration `yaml:"stale_max"`
+}
+
+// Sentinel says how the sentinels of Redis.Addresses are asked for the primary;
+// off while Master is empty.
+type Sentinel struct {
+	Master       string `yaml:"master"` // the name of the set
+	Username     string `yaml:"username"`
+	Password     Secret `yaml:"password"`
+	PasswordFile string `yaml:"password_file"`
 }
 
 // Dialect says how an upstream is spoken to: how the credential is presented,

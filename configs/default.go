@@ -25,7 +25,7 @@ func Default() *Config {
 			FirstEvent: 300 * time.Second,
 			Idle:       120 * time.Second,
 		},
-		Keys: Keys{Store: "file", File: "keys.yaml"},
+		Keys: Keys{Store: "file", File: "keys.yaml", StateFile: "data/keys.state", LimitsWithoutRedis: "share"},
 		Redis: Redis{
 			Addresses: []string{"127.0.0.1:6379"},
 			Prefix:    "relay:",

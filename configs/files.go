@@ -20,7 +20,7 @@ const (
 // certificates, so that a mistake in them is found before anything starts.
 func readFiles(c *Config, r *report) {
 	secretFile(r, "admin.token_file", c.Admin.TokenFile, &c.Admin.Token)
-	secretFile(r, "redis.password_file", c.Redis.PasswordFile, &c.Redis.Password)
+	readKeyFiles(c, r)
 	secretFile(r, "clickhouse.password_file", c.ClickHouse.PasswordFile, &c.ClickHouse.Password)
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
@@ -40,6 +40,19 @@ func readFiles(c *Config, r *report) {
 	}
 	if c.TLS.CertFile != "" && c.TLS.KeyFile != "" {
 		tryKeyPair(c.TLS, "tls", r)
+	}
+}
+
+// readKeyFiles is readFiles for the keys and redis sections.
+func readKeyFiles(c *Config, r *report) {
+	secretFile(r, "keys.pepper_file", c.Keys.PepperFile, &c.Keys.Pepper)
+	secretFile(r, "keys.api_token_file", c.Keys.APITokenFile, &c.Keys.APIToken)
+	secretFile(r, "redis.password_file", c.Redis.PasswordFile, &c.Redis.Password)
+	secretFile(r, "redis.sentinel.password_file", c.Redis.Sentinel.PasswordFile, &c.Redis.Sentinel.Password)
+	if c.Redis.CAFile != "" {
+		if _, err := CertPool(c.Redis.CAFile); err != nil {
+			r.add("redis.ca_file", "%v: give a readable PEM file", err)
+		}
 	}
 }
 

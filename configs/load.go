@@ -36,18 +36,29 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	return nil, r.err()
 }
 
-// ParseKeys reads the keys section alone: who manages keys need not have the
-// variables and files of the rest, and mistakes there are not reported.
-func ParseKeys(name string, data []byte, env func(string) (string, bool)) (Keys, error) {
-	r := newReport(name)
+// LoadKeys reads the keys and redis sections alone, and the secrets that they
+// name: who manages keys need not have the variables and files of the rest, and
+// mistakes there are not reported. The error is a *Problems.
+func LoadKeys(path string, env func(string) (string, bool)) (Keys, Redis, error) {
+	r := newReport(path)
+	data, _, err := readConfig(path)
+	if err != nil {
+		r.onLine(0, "", "cannot read the configuration: %v: name another file with --config", err)
+		return Keys{}, Redis{}, r.err()
+	}
 	d, ok := parse(data, env, r)
 	if !ok {
-		return Keys{}, r.err()
+		return Keys{}, Redis{}, r.err()
 	}
-	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool { return p.Path != "keys" && !strings.HasPrefix(p.Path, "keys.") })
-	r.dropped = 0
+	readKeyFiles(d.config, r)
 	validateKeys(&d.config.Keys, r)
-	return d.config.Keys, r.err()
+	validateRedis(&d.config.Redis, r)
+	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool {
+		section, _, _ := strings.Cut(p.Path, ".")
+		return section != "keys" && section != "redis"
+	})
+	r.dropped = 0
+	return d.config.Keys, d.config.Redis, r.err()
 }
 
 // load is Load with the report, which knows the lines.

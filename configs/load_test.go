@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -83,18 +84,32 @@ clickhouse: {password_file: testdata/secret.crlf}` + oneUpstream + `    credenti
 func TestKeysAreReadWithoutTheRest(t *testing.T) {
 	none := func(string) (string, bool) { return "", false }
 	rest := "\nlimits: {max_body: \"${NONE}\"}\nupstreams: [{name: x, credentials: [{value: \"${NONE}\"}]}]\nlistn: x\n"
-	keys, err := ParseKeys("relay.yaml", []byte("keys: {file: other.yaml}"+rest), none)
-	if err != nil || keys.File != "other.yaml" || keys.Store != "file" {
-		t.Errorf("got %+v, %v", keys, err)
+	t.Chdir("testdata")
+	load := func(text string) (Keys, Redis, error) {
+		path := filepath.Join(t.TempDir(), "relay.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return LoadKeys(path, none)
+	}
+	keys, redis, err := load("keys: {file: other.yaml, pepper_file: secret}\nredis: {addresses: [\"unix:/run/redis\"], password_file: secret}" + rest)
+	if err != nil || keys.File != "other.yaml" || keys.Store != "file" || keys.Pepper.IsZero() || redis.Password.IsZero() || redis.Addresses[0] != "unix:/run/redis" {
+		t.Errorf("got %+v, %+v, %v", keys, redis, err)
 	}
 	for text, want := range map[string]string{
 		"keys: {file: \"${NONE}\"}":      "relay.yaml:1: keys.file: the variable NONE is not set: set it, or give a default as ${NONE:-default}",
 		"keys: {store: memory, fil: x}":  "relay.yaml:1: keys: unknown key \"fil\": did you mean \"file\"?\nrelay.yaml:1: keys.store: unknown value: write file or redis",
 		"keys: {file: \"\"}":             "relay.yaml:1: keys.file: no file: name the file that holds the keys, such as keys.yaml",
+		"redis: {addresses: [x]}":        "relay.yaml:1: redis.addresses[0]: not an address: write host:port, such as 127.0.0.1:8080 or [::1]:8080",
 		"keys: {file: x}\n---\nkeys: {}": "relay.yaml:2: a second document begins here: the configuration is one document; remove the --- or ... and what follows",
 	} {
-		if _, err := ParseKeys("relay.yaml", []byte(text), none); err == nil || err.Error() != want {
-			t.Errorf("%s:\ngot  %v\nwant %s", text, err, want)
+		_, _, err := load(text)
+		if err == nil {
+			t.Errorf("%s: no error", text)
+			continue
+		}
+		if got := regexp.MustCompile(`(?m)^.*/`).ReplaceAllString(err.Error(), ""); got != want {
+			t.Errorf("%s:\ngot  %v\nwant %s", text, got, want)
 		}
 	}
 }

@@ -34,7 +34,6 @@ func findUnbuilt(c *Config) []unbuilt {
 			found = append(found, unbuilt{path: path, text: text, refused: true})
 		}
 	}
-	refuse(c.Keys.Store == "redis", "keys.store", "keys in Redis are not built in this version, and serve does not start with them: use store: file")
 	const clickhouse = "writing requests to ClickHouse is not built in this version, and serve does not start with it: remove the key"
 	refuse(c.ClickHouse.Address != "", "clickhouse.address", clickhouse)
 	refuse(len(c.ClickHouse.Shards) > 0, "clickhouse.shards", clickhouse)

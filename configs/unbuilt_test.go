@@ -10,7 +10,6 @@ func TestUnbuiltNamesEachKeyThatDoesNothingYet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Keys.Store = "redis"
 	c.ClickHouse.Address = "127.0.0.1:9000"
 	refused, ignored := Unbuilt(c)
 	for _, list := range []struct {
@@ -18,7 +17,7 @@ func TestUnbuiltNamesEachKeyThatDoesNothingYet(t *testing.T) {
 		got  []string
 		want string
 	}{
-		{"refused", refused, "keys.store clickhouse.address clickhouse.shards"},
+		{"refused", refused, "clickhouse.address clickhouse.shards"},
 		{"ignored", ignored, "keys.end_streams_on_revoke request_log prices"},
 	} {
 		var paths []string

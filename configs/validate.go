@@ -87,14 +87,34 @@ func validateLimits(l *Limits, r *report) {
 func validateKeys(k *Keys, r *report) {
 	r.oneOf("keys.store", k.Store, "file", "redis")
 	r.must(k.Store != "file" || k.File != "", "keys.file", "no file: name the file that holds the keys, such as keys.yaml")
+	r.oneOf("keys.limits_without_redis", k.LimitsWithoutRedis, "share", "refuse")
+}
+
+// validateRedis checks how Redis is reached.
+func validateRedis(c *Redis, r *report) {
+	r.must(len(c.Addresses) > 0, "redis.addresses", "no address: write [host:port], such as [127.0.0.1:6379]")
+	for i, address := range c.Addresses {
+		at := item("redis.addresses", i)
+		if strings.HasPrefix(address, "unix:") {
+			r.check(at, checkListen(address))
+			r.must(c.Sentinel.Master == "" && len(c.Addresses) == 1, at, "a unix socket among other addresses, or with sentinel: it stands alone; write host:port for a cluster or sentinels")
+			r.must(!c.TLS, at, "a unix socket with tls: true: remove one of them")
+			continue
+		}
+		r.check(at, checkHostPort(address, false))
+	}
+	r.must(c.Database >= 0 && c.Database <= 1<<20, "redis.database", "out of range: write 0 or the number of a database")
+	r.must(len(c.Prefix) <= 64 && !strings.ContainsAny(c.Prefix, "{}*?[]\\ "), "redis.prefix", "a brace, wildcard or space in it, or too long: write up to 64 other characters, such as relay:")
+	r.must(c.CAFile == "" || c.TLS, "redis.ca_file", "certificates to trust without tls: true: add it, or remove the key")
+	sentinel := &c.Sentinel
+	r.must(sentinel.Master != "" || sentinel.Username == "" && sentinel.Password.IsZero() && sentinel.PasswordFile == "", "redis.sentinel",
+		"a login without master: name the set that the sentinels watch, or remove it")
+	r.notMasked("redis.password", c.Password)
+	r.notMasked("redis.sentinel.password", sentinel.Password)
 }
 
 func validateStores(c *Config, r *report) {
-	r.must(len(c.Redis.Addresses) > 0, "redis.addresses", "no address: write [host:port], such as [127.0.0.1:6379]")
-	for i, address := range c.Redis.Addresses {
-		r.check(item("redis.addresses", i), checkHostPort(address, false))
-	}
-	r.notMasked("redis.password", c.Redis.Password)
+	validateRedis(&c.Redis, r)
 
 	ch := &c.ClickHouse
 	r.must(ch.Address == "" || len(ch.Shards) == 0, "clickhouse.address", "both address and shards: remove one of them; address is one server, shards are lists of replicas")
@@ -138,6 +158,8 @@ func validateRecords(c *Config, r *report) {
 func validateSources(c *Config, r *report) {
 	const both = "both a value and a file: remove one of them"
 	r.must(c.Redis.Password.IsZero() || c.Redis.PasswordFile == "", "redis.password_file", both)
+	sentinel := &c.Redis.Sentinel
+	r.must(sentinel.Password.IsZero() || sentinel.PasswordFile == "", "redis.sentinel.password_file", both)
 	r.must(c.ClickHouse.Password.IsZero() || c.ClickHouse.PasswordFile == "", "clickhouse.password_file", both)
 	for i := range c.Upstreams {
 		for j, credential := range c.Upstreams[i].Credentials {
