@@ -1,82 +1,103 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"streamrelay/configs"
 )
 
-// KeysCommand returns `relay keys`. Its commands work on the keys file alone,
-// whether a relay runs or not; one that runs takes a change up within a second.
-// Errors with an ExitCode method decide the code of the process. No key ever
-// stands in an error, and only create prints one: once, to standard output.
+// KeysCommand returns `relay keys`. Its commands work on the store alone, the
+// keys file or Redis, whether a relay runs or not; one that runs takes a change
+// up by itself. Errors with an ExitCode method decide the code of the process.
+// No key ever stands in an error, and only create prints one: once, to standard
+// output.
 func KeysCommand() *cobra.Command {
 	var at location
+	const want = "want one of: create, list, show, update, disable, enable, revoke, import, export, tenant, adopt"
 	root := &cobra.Command{
 		Use:   "keys",
-		Short: "Create, list, show, revoke and import the relay's own API keys",
-		Long: `Create, list, show, revoke and import the keys that clients present to the relay.
+		Short: "Create, list, change and revoke the relay's own API keys and their limits",
+		Long: `Create, list, change and revoke the keys that clients present to the relay, and
+what they may use.
 
-Only digests of keys are stored. The keys file is the one of --file, or keys.file
-of the configuration; a running relay takes a change up within a second.`,
-		Args: usageArgs(cobra.NoArgs, `want one of: create, list, show, revoke, import`),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError("want one of: create, list, show, revoke, import")
-		},
+Only digests of keys are stored: in the keys file (keys.store: file; a running
+relay takes a change up within a second) or in Redis (keys.store: redis; every
+relay follows within milliseconds). --file names a keys file without a
+configuration.`,
+		Args: usageArgs(cobra.NoArgs, want),
+		RunE: func(cmd *cobra.Command, _ []string) error { return usageError(want) },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&at.file, "file", "", "the keys `file`; without it, keys.file of the configuration")
+	flags.StringVar(&at.file, "file", "", "the keys `file`; without it, what the configuration says")
 	flags.StringVar(&at.config, "config", "relay.yaml", "the configuration `file`")
-	root.AddCommand(createCommand(&at), listCommand(&at), showCommand(&at), revokeCommand(&at), importCommand(&at))
-	for _, cmd := range append(root.Commands(), root) {
+	root.AddCommand(
+		createCommand(&at), listCommand(&at), showCommand(&at), updateCommand(&at),
+		switchCommand(&at, "disable", "Refuse a key until it is enabled again", true),
+		switchCommand(&at, "enable", "Accept a disabled key again", false),
+		revokeCommand(&at), importCommand(&at), exportCommand(&at), tenantCommand(&at), adoptCommand(&at),
+	)
+	var quiet func(*cobra.Command)
+	quiet = func(cmd *cobra.Command) {
 		cmd.SilenceUsage = true
 		cmd.SetFlagErrorFunc(flagError)
+		for _, c := range cmd.Commands() {
+			quiet(c)
+		}
 	}
+	quiet(root)
 	return root
 }
 
-// location is where the keys file is said to be.
+// location is where the keys are said to be.
 type location struct{ file, config string }
 
-// path returns the path of the keys file.
-func (l *location) path(cmd *cobra.Command) (string, error) {
-	if l.file != "" {
-		return l.file, nil
+// run opens the store, has act work on it, and closes it.
+func (l *location) run(cmd *cobra.Command, act func(ctx context.Context, k keeper) error) error {
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
 	}
-	data, err := os.ReadFile(l.config)
-	if errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config") {
-		file := configs.Default().Keys.File
-		fmt.Fprintf(cmd.ErrOrStderr(), "no %s here: using %s\n", l.config, file)
-		return file, nil
-	}
+	k, err := l.open(ctx, cmd)
 	if err != nil {
-		return "", &exitError{exitConfig, fmt.Errorf("read configuration: %w", err)}
+		return err
 	}
+	defer k.close()
+	return act(ctx, k)
+}
+
+func (l *location) open(ctx context.Context, cmd *cobra.Command) (keeper, error) {
 	// Whoever manages keys need not have the providers' credentials in the
 	// environment, nor be able to read the files that hold them.
-	const unset = "unset-variable"
-	config, err := configs.Parse(l.config, data, func(name string) (string, bool) {
-		if v, ok := os.LookupEnv(name); ok {
-			return v, true
-		}
-		return unset, true
-	})
+	keys, redis, err := configs.LoadKeys(l.config, nil)
+	var problems *configs.Problems
+	named := cmd.Flags().Changed("config")
 	switch {
-	case err != nil:
-		return "", fmt.Errorf("%w\nor name the keys file with --file", err)
-	case config.Keys.Store != "file":
-		return "", &exitError{exitConfig, fmt.Errorf("%s: keys.store: %s is not built in this version; use keys.store: file", l.config, config.Keys.Store)}
-	case strings.Contains(config.Keys.File, unset):
-		return "", &exitError{exitConfig, fmt.Errorf("%s: keys.file: names a variable that is not set; set it, or name the file with --file", l.config)}
+	case l.file != "" && err == nil && (named || keys.Store == "file" && keys.File == l.file):
+		return &fileKeeper{path: l.file, secret: []byte(keys.Pepper.Reveal()), state: keys.StateFile}, nil
+	case l.file != "":
+		return &fileKeeper{path: l.file}, nil
+	case err == nil && keys.Store == "redis":
+		return openRedisKeeper(ctx, &keys, &redis)
+	case err == nil:
+		return &fileKeeper{path: keys.File, secret: []byte(keys.Pepper.Reveal()), state: keys.StateFile}, nil
+	case errors.As(err, &problems) && !named && absent(l.config):
+		d := configs.Default().Keys
+		fmt.Fprintf(cmd.ErrOrStderr(), "no %s here: using %s\n", l.config, d.File)
+		return &fileKeeper{path: d.File, state: d.StateFile}, nil
 	}
-	return config.Keys.File, nil
+	return nil, fmt.Errorf("%w\nor name the keys file with --file", err)
+}
+
+func absent(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // usageError is a mistake in how a command was called.
@@ -104,67 +125,13 @@ func usageArgs(check cobra.PositionalArgs, want string) cobra.PositionalArgs {
 	}
 }
 
-// grantFlags are the flags of create and import.
-type grantFlags struct {
-	name    string
-	tenants []string
-	models  []string
-	expires string
-}
-
-func (g *grantFlags) register(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&g.name, "name", "", "a `name` for people (default: the id)")
-	flags.StringArrayVar(&g.tenants, "tenant", nil, "a `tenant` the key may act for, * for any; may be given again, the first is the default")
-	flags.StringArrayVar(&g.models, "model", nil, "a `glob` of models the key may use; may be given again (default: every model)")
-	flags.StringVar(&g.expires, "expires", "", "a `time` from now (30d, 12h), a date or an RFC 3339 time (default: never)")
-}
-
-// grant checks the flags. Its errors do not repeat them: keys get pasted into
-// wrong places.
-func (g *grantFlags) grant(now time.Time) (grant, error) {
-	if g.name != "" {
-		if err := checkName(g.name); err != nil {
-			return grant{}, usageError("--name: %w", err)
-		}
+// oneKeyArg accepts an id or a name, and refuses a key without repeating it.
+func oneKeyArg(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) != 1:
+		return usageError("%s: want one id or name", cmd.CommandPath())
+	case resemblesKey(args[0]):
+		return usageError("%s: want an id or a name, and this looks like a key (not repeated here): arguments can be seen by other users and stay in the shell's history", cmd.CommandPath())
 	}
-	for i, tenant := range g.tenants {
-		if err := checkTenant(tenant); err != nil {
-			return grant{}, usageError("--tenant: %w", err)
-		}
-		for _, other := range g.tenants[:i] {
-			if other == tenant {
-				return grant{}, usageError("--tenant: %q is given twice", tenant)
-			}
-		}
-	}
-	for _, model := range g.models {
-		if err := checkModel(model); err != nil {
-			return grant{}, usageError("--model: %w", err)
-		}
-	}
-	expires, err := parseExpiry(g.expires, now)
-	if err != nil {
-		return grant{}, usageError("--expires: %w", err)
-	}
-	return grant{name: g.name, tenants: g.tenants, models: g.models, expires: expires}, nil
-}
-
-// parseExpiry reads 30d, 2030-01-31 or 2030-01-31T12:00:00Z; "" is never.
-func parseExpiry(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	t, err := parseTime(s)
-	if err != nil {
-		d, err := configs.ParseDuration(s)
-		if err != nil {
-			return time.Time{}, errors.New("want a time from now such as 30d or 12h, a date such as 2030-01-31, or an RFC 3339 time")
-		}
-		t = now.Add(d).UTC().Truncate(time.Second)
-	}
-	if !t.After(now) {
-		return time.Time{}, errors.New("lies in the past")
-	}
-	return t, nil
+	return nil
 }

@@ -10,33 +10,83 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"streamrelay/auth/limits"
 )
 
-// add appends a record.
-func (f *keysFile) add(r *Record) {
+// root returns the mapping of the document, which is made where there is none.
+func (f *keysFile) root() *yaml.Node {
 	if f.doc == nil {
 		root := &yaml.Node{Kind: yaml.MappingNode}
 		f.doc = &yaml.Node{Kind: yaml.DocumentNode, HeadComment: fileHead, Content: []*yaml.Node{root}}
 	}
-	root := f.doc.Content[0]
-	if f.list == nil { // and nothing else either: keys is all that root may hold
+	return f.doc.Content[0]
+}
+
+// add appends a record.
+func (f *keysFile) add(r *Record) {
+	root := f.root()
+	if f.list == nil {
 		f.list = &yaml.Node{Kind: yaml.SequenceNode}
 		setField(root, "keys", f.list)
 	}
 	root.Style, f.list.Style = 0, 0 // {} and [] become lines
-	node := recordNode(r)
+	node := recordNode(r, f.peppered)
 	f.list.Content = append(f.list.Content, node)
 	f.appendRecord(r, node)
 }
 
-// revoke marks record i. Its place in the file stays, so that a list shows
-// what became of it.
-func (f *keysFile) revoke(i int, now time.Time) {
-	r := *f.records[i]
-	r.Disabled, r.Revoked = true, now.UTC().Truncate(time.Second)
-	f.records[i] = &r
-	setField(f.nodes[i], "disabled", boolNode(true))
-	setField(f.nodes[i], "revoked", timeNode(r.Revoked))
+// set gives record i the values of r, which has its id and digest. Its place in
+// the file stays, and what did not change keeps the operator's comments.
+func (f *keysFile) set(i int, r *Record) {
+	old := f.records[i]
+	before, after := recordNode(old, f.peppered), recordNode(r, f.peppered)
+	for j := 0; j+1 < len(after.Content); j += 2 {
+		name, value := after.Content[j].Value, after.Content[j+1]
+		if was := fieldOf(before, name); was == nil || !reflect.DeepEqual(was, value) {
+			setField(f.nodes[i], name, value)
+		}
+	}
+	for j := 0; j+1 < len(before.Content); j += 2 {
+		if name := before.Content[j].Value; fieldOf(after, name) == nil {
+			dropField(f.nodes[i], name)
+		}
+	}
+	delete(f.names, old.Name)
+	f.names[r.Name] = i
+	f.records[i] = r
+}
+
+// setTenant gives a tenant the limits of t; nil takes it out.
+func (f *keysFile) setTenant(name string, t *Tenant) (was bool) {
+	i := slices.IndexFunc(f.tenants, func(t *Tenant) bool { return t.Name == name })
+	root := f.root()
+	section := fieldOf(root, "tenants")
+	if section == nil || section.Kind != yaml.MappingNode {
+		section = &yaml.Node{Kind: yaml.MappingNode}
+		setField(root, "tenants", section)
+	}
+	root.Style, section.Style = 0, 0
+	switch {
+	case t == nil && i < 0:
+		return false
+	case t == nil:
+		f.tenants = slices.Delete(f.tenants, i, i+1)
+		dropField(section, name)
+		return true
+	case i < 0:
+		f.tenants = append(f.tenants, t)
+	default:
+		f.tenants[i] = t
+	}
+	setField(section, name, tenantNode(t))
+	return i >= 0
+}
+
+func tenantNode(t *Tenant) *yaml.Node {
+	node := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+	setField(node, "limits", limitsNode(t.Limits))
+	return node
 }
 
 // encode returns the text of the file. It reads its own text again before
@@ -47,6 +97,10 @@ func (f *keysFile) encode(path string) ([]byte, error) {
 		return data, nil
 	}
 	plain := newKeysFile()
+	plain.peppered = f.peppered
+	for _, t := range f.tenants {
+		plain.setTenant(t.Name, t)
+	}
 	for _, r := range f.records {
 		plain.add(r)
 	}
@@ -62,7 +116,8 @@ func (f *keysFile) encode(path string) ([]byte, error) {
 
 func (f *keysFile) readsBack(path string, data []byte) bool {
 	again, err := parseKeys(path, data)
-	return err == nil && slices.EqualFunc(again.records, f.records, func(a, b *Record) bool { return reflect.DeepEqual(a, b) })
+	return err == nil && slices.EqualFunc(again.records, f.records, func(a, b *Record) bool { return reflect.DeepEqual(a, b) }) &&
+		slices.EqualFunc(again.tenants, f.tenants, func(a, b *Tenant) bool { return *a == *b })
 }
 
 func encodeNode(doc *yaml.Node) (data []byte, err error) {
@@ -83,14 +138,34 @@ func encodeNode(doc *yaml.Node) (data []byte, err error) {
 	return b.Bytes(), nil
 }
 
-func recordNode(r *Record) *yaml.Node {
+func limitsNode(l limits.Limits) *yaml.Node {
+	node := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+	for _, f := range limits.Fields() {
+		if text := f.Get(&l); text != "" {
+			setField(node, f.Name, &yaml.Node{Kind: yaml.ScalarNode, Value: text})
+		}
+	}
+	return node
+}
+
+func recordNode(r *Record, peppered bool) *yaml.Node {
 	node := &yaml.Node{Kind: yaml.MappingNode}
 	setField(node, "id", textNode(r.ID))
 	setField(node, "name", textNode(r.Name))
-	setField(node, "digest", textNode(digestPrefix+hex.EncodeToString(r.Digest[:])))
+	prefix := digestPrefix
+	if peppered {
+		prefix = pepperedPrefix
+	}
+	setField(node, "digest", textNode(prefix+hex.EncodeToString(r.Digest[:])))
 	setField(node, "tenants", listNode(r.Tenants))
 	if len(r.Models) > 0 {
 		setField(node, "models", listNode(r.Models))
+	}
+	if len(r.Paths) > 0 {
+		setField(node, "paths", listNode(r.Paths))
+	}
+	if r.Limits != (limits.Limits{}) {
+		setField(node, "limits", limitsNode(r.Limits))
 	}
 	if !r.Created.IsZero() {
 		setField(node, "created", timeNode(r.Created))
@@ -124,6 +199,24 @@ func setField(mapping *yaml.Node, key string, value *yaml.Node) {
 		}
 	}
 	mapping.Content = append(mapping.Content, textNode(key), value)
+}
+
+func fieldOf(mapping *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == key {
+			return mapping.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func dropField(mapping *yaml.Node, key string) {
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == key {
+			mapping.Content = slices.Delete(mapping.Content, i, i+2)
+			return
+		}
+	}
 }
 
 func textNode(s string) *yaml.Node {

@@ -2,8 +2,9 @@ package auth
 
 // The exit codes of a command, as main hands them on.
 const (
-	exitUsage  = 2
-	exitConfig = 78 // EX_CONFIG of sysexits.h
+	exitUsage       = 2
+	exitUnavailable = 69 // EX_UNAVAILABLE of sysexits.h
+	exitConfig      = 78 // EX_CONFIG
 )
 
 // exitError is an error that decides the exit code of the process.

@@ -21,6 +21,8 @@ const (
 type FileOptions struct {
 	Log    zerolog.Logger // says what was loaded, and what is wrong; the zero Logger says nothing
 	Pepper []byte         // put in front of each key before it is hashed; nil: none
+
+	tenants func([]*Tenant) // is given the tenants of the file; nil: nobody
 }
 
 // FileStore keeps a Table equal to a keys file while the relay runs. It only
@@ -29,6 +31,9 @@ type FileStore struct {
 	path  string
 	log   zerolog.Logger
 	table *Table
+
+	pepper  []byte
+	tenants func([]*Tenant)
 
 	// mu is held over reading the file and putting it into the table, so that
 	// what was read earlier is never put in later.
@@ -47,7 +52,7 @@ type FileStore struct {
 // *FormatError. The caller closes the store.
 func OpenFile(path string, o FileOptions) (*FileStore, error) {
 	s := &FileStore{
-		path: path, log: o.Log, table: NewTable(slices.Clone(o.Pepper)),
+		path: path, log: o.Log, table: NewTable(slices.Clone(o.Pepper)), pepper: o.Pepper, tenants: o.tenants,
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	switch err := s.loadLocked(); {
@@ -163,8 +168,14 @@ func (s *FileStore) loadLocked() error {
 	if f.doc == nil && s.table.Len() > 0 {
 		return errEmptied
 	}
+	if err := f.checkPepper(s.pepper); err != nil {
+		return err
+	}
 	if info.Mode().Perm()&0o007 != 0 {
 		s.log.Warn().Str("file", s.path).Msg("keys file is open to every user of this machine: chmod 600")
+	}
+	if s.tenants != nil {
+		s.tenants(f.tenants)
 	}
 	s.table.Replace(f.records)
 	return nil

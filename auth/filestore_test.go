@@ -58,7 +58,7 @@ func write(t *testing.T, path, text string) {
 
 func create(t *testing.T, path, name string) string {
 	t.Helper()
-	key, _, err := createKey(path, grant{name: name}, time.Now())
+	key, _, err := createKey(t.Context(), &fileKeeper{path: path}, grant{name: name}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,11 +95,11 @@ func TestChangesAreTakenUpWithinASecond(t *testing.T) {
 		if got := log.take(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `"keys":1,"message":"keys reloaded"`) {
 			t.Errorf("one change: logged %q", got)
 		}
-		if _, _, err := revokeKey(path, "first", time.Now()); err != nil {
+		if _, _, _, err := revokeKey(t.Context(), &fileKeeper{path: path}, "first", time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		settle()
-		if got := status(s, key); got != Disabled {
+		if got := status(s, key); got != Revoked {
 			t.Errorf("a revoked key: %v", got)
 		}
 	})
@@ -333,7 +333,7 @@ func TestAnOldRecordNeverComesBack(t *testing.T) {
 		for !stop.Load() {
 			for i, key := range keys {
 				switch got := status(s, key); {
-				case got == Disabled:
+				case got == Revoked:
 					gone[i] = true
 				case got != Found || gone[i]:
 					t.Errorf("key %d, seen revoked: %v; now %v", i, gone[i], got)
@@ -343,13 +343,13 @@ func TestAnOldRecordNeverComesBack(t *testing.T) {
 		}
 	})
 	for i, key := range keys {
-		if _, _, err := revokeKey(path, fmt.Sprint(i), time.Now()); err != nil {
+		if _, _, _, err := revokeKey(t.Context(), &fileKeeper{path: path}, fmt.Sprint(i), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Reload(); err != nil {
 			t.Fatal(err)
 		}
-		if got := status(s, key); got != Disabled {
+		if got := status(s, key); got != Revoked {
 			t.Errorf("key %d after its revocation and a reload: %v", i, got)
 		}
 	}

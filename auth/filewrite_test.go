@@ -109,7 +109,7 @@ func TestABrokenFileIsNotOverwritten(t *testing.T) {
 	const broken = "keys:\n- id: only\n"
 	write(t, path, broken)
 	var format *FormatError
-	if _, _, err := createKey(path, grant{}, time.Now()); !errors.As(err, &format) {
+	if _, _, err := createKey(t.Context(), &fileKeeper{path: path}, grant{}, time.Now()); !errors.As(err, &format) {
 		t.Errorf("create: %v", err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != broken {
@@ -124,10 +124,10 @@ func TestAnEditThatFailsChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := importKeys(path, []string{"one", "two", "one"}, grant{}, time.Now()); err == nil || !strings.HasPrefix(err.Error(), "key 3 of the input: the key is there already, as key_") {
+	if _, err := importKeys(t.Context(), &fileKeeper{path: path}, []string{"one", "two", "one"}, grant{}, time.Now()); err == nil || !strings.HasPrefix(err.Error(), "key 3 of the input: the key is there already, as key_") {
 		t.Errorf("import of a key twice: %v", err)
 	}
-	if _, _, err := createKey(path, grant{name: "taken"}, time.Now()); err == nil || err.Error() != `the name "taken" is taken` {
+	if _, _, err := createKey(t.Context(), &fileKeeper{path: path}, grant{name: "taken"}, time.Now()); err == nil || err.Error() != `the name "taken" is taken` {
 		t.Errorf("a taken name: %v", err)
 	}
 	after, err := os.Stat(path)
@@ -195,7 +195,7 @@ func TestALockHeldForTooLongIsAnError(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer lock.Close()
-		_, _, err = createKey(path, grant{}, time.Now())
+		_, _, err = createKey(t.Context(), &fileKeeper{path: path}, grant{}, time.Now())
 		if err == nil || !strings.Contains(err.Error(), "another process has held it for 10s") {
 			t.Errorf("got %v", err)
 		}
@@ -204,7 +204,7 @@ func TestALockHeldForTooLongIsAnError(t *testing.T) {
 
 func TestAMissingFolderIsNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing", "keys.yaml")
-	if _, _, err := createKey(path, grant{}, time.Now()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "missing") {
+	if _, _, err := createKey(t.Context(), &fileKeeper{path: path}, grant{}, time.Now()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "missing") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -213,7 +213,7 @@ func TestNoRawKeyIsOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "keys.yaml")
 	key := create(t, path, "")
-	if _, err := importKeys(path, []string{"imported-secret"}, grant{}, time.Now()); err != nil {
+	if _, err := importKeys(t.Context(), &fileKeeper{path: path}, []string{"imported-secret"}, grant{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)

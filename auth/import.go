@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,15 +14,17 @@ import (
 
 func importCommand(at *location) *cobra.Command {
 	var flags grantFlags
-	var asJSON bool
+	var asJSON, exported, replace bool
 	cmd := &cobra.Command{
 		Use:   "import -",
 		Short: "Take over keys that exist, read from standard input",
 		Long: `Take over keys that exist already, of any form, read from standard input, one a
 line: relay keys import --name laptop - < key.txt
+With --exported, the input is what relay keys export printed.
 
 A key is never an argument: arguments can be seen by every user of the machine
-and stay in the shell's history. All keys of the input are imported, or none.`,
+and stay in the shell's history. All keys of the input are imported, or none
+(into Redis, more than 500 at once go in several steps).`,
 		Args: usageArgs(func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] != "-" {
 				return errors.New("not -")
@@ -34,33 +37,40 @@ and stay in the shell's history. All keys of the input are imported, or none.`,
 			if err != nil {
 				return err
 			}
-			path, err := at.path(cmd)
-			if err != nil {
-				return err
+			if replace && !exported {
+				return usageError("%s: --replace goes with --exported alone", cmd.CommandPath())
 			}
-			keys, err := readKeys(cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			records, err := importKeys(path, keys, g, now)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				views := make([]recordView, 0, len(records))
-				for _, r := range records {
-					views = append(views, viewOf(r, now))
+			return at.run(cmd, func(ctx context.Context, k keeper) error {
+				var records []*Record
+				if exported {
+					records, err = importExport(ctx, k, cmd.InOrStdin(), replace)
+				} else {
+					var keys []string
+					if keys, err = readKeys(cmd.InOrStdin()); err == nil {
+						records, err = importKeys(ctx, k, keys, g, now)
+					}
 				}
-				return printJSON(cmd.OutOrStdout(), views)
-			}
-			for _, r := range records {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", r.ID, r.Name)
-			}
-			return nil
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					views := make([]recordView, 0, len(records))
+					for _, r := range records {
+						views = append(views, viewOf(r, now))
+					}
+					return printJSON(cmd.OutOrStdout(), views)
+				}
+				for _, r := range records {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", r.ID, r.Name)
+				}
+				return nil
+			})
 		},
 	}
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	cmd.Flags().BoolVar(&exported, "exported", false, "the input is what export printed")
+	cmd.Flags().BoolVar(&replace, "replace", false, "with --exported: let records take the place of those with the same id and digest")
 	return cmd
 }
 

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"streamrelay/auth/limits"
 )
 
 // keysFile is a parsed keys.yaml. The YAML nodes are kept beside the records,
@@ -19,6 +22,9 @@ type keysFile struct {
 	list    *yaml.Node // the sequence under keys; nil: there is none
 	records []*Record
 	nodes   []*yaml.Node // the mapping of records[i]
+	tenants []*Tenant
+
+	peppered bool // the digests are made with a pepper
 
 	// Where in records an id, a name or a digest is.
 	ids, names map[string]int
@@ -36,7 +42,12 @@ func (f *keysFile) appendRecord(r *Record, node *yaml.Node) {
 	f.ids[r.ID], f.names[r.Name], f.digests[r.Digest] = i, i, i
 }
 
-const digestPrefix = "sha256:"
+// How a digest begins in files: with a pepper it says nothing of the key to who
+// does not have the pepper, and a relay without it must not seem to know no key.
+const (
+	digestPrefix   = "sha256:"
+	pepperedPrefix = "sha256+pepper:"
+)
 
 const fileHead = `Keys of the relay, written by "relay keys". Only digests are kept: a key that is lost cannot be read back.`
 
@@ -97,8 +108,10 @@ func (f *keysFile) readDocument(problems *FormatError) {
 	}
 	eachPair(root, problems, "the file", func(key string, k, v *yaml.Node) {
 		switch {
+		case key == "tenants":
+			f.readTenants(v, problems)
 		case key != "keys":
-			problems.add(k.Line, "unknown key %s (known: keys)", quoteName(key))
+			problems.add(k.Line, "unknown key %s (known: keys, tenants)", quoteName(key))
 		case v.Kind == yaml.SequenceNode:
 			f.list = v
 		case v.Kind == yaml.ScalarNode && v.Tag == "!!null":
@@ -113,10 +126,14 @@ func (f *keysFile) readDocument(problems *FormatError) {
 	}
 	lineOf := func(i int) int { return f.nodes[i].Line }
 	for _, node := range f.list.Content {
-		r, ok := readRecord(node, problems)
+		r, peppered, ok := readRecord(node, problems)
 		if !ok {
 			continue
 		}
+		if len(f.records) > 0 && peppered != f.peppered {
+			problems.add(node.Line, "digest: some keys of this file were made with a pepper and some without: import the others again")
+		}
+		f.peppered = peppered
 		if i, taken := f.ids[r.ID]; taken {
 			problems.add(node.Line, "id %q: already used in line %d", r.ID, lineOf(i))
 		}
@@ -171,7 +188,7 @@ func quoteName(s string) string {
 }
 
 // readRecord reads one element of keys; ok is false where it cannot be used.
-func readRecord(node *yaml.Node, problems *FormatError) (r *Record, ok bool) {
+func readRecord(node *yaml.Node, problems *FormatError) (r *Record, peppered, ok bool) {
 	before := len(problems.Problems)
 	r = &Record{}
 	hasDigest := false
@@ -188,11 +205,15 @@ func readRecord(node *yaml.Node, problems *FormatError) (r *Record, ok bool) {
 			}
 		case "digest":
 			hasDigest = true
-			r.Digest, err = readDigest(v)
+			r.Digest, peppered, err = readDigest(v)
 		case "tenants":
 			r.Tenants, err = listOf(v, checkTenant)
 		case "models":
 			r.Models, err = listOf(v, checkModel)
+		case "paths":
+			r.Paths, err = listOf(v, checkPath)
+		case "limits":
+			readLimits(v, &r.Limits, problems)
 		case "created":
 			r.Created, err = timeOf(v)
 		case "expires":
@@ -213,14 +234,14 @@ func readRecord(node *yaml.Node, problems *FormatError) (r *Record, ok bool) {
 				r.Metadata[name] = text
 			})
 		default:
-			problems.add(k.Line, "unknown key %s (known: id, name, digest, tenants, models, created, expires, disabled, revoked, metadata)", quoteName(key))
+			problems.add(k.Line, "unknown key %s (known: id, name, digest, tenants, models, paths, limits, created, expires, disabled, revoked, metadata)", quoteName(key))
 		}
 		if err != nil {
 			problems.add(v.Line, "%s: %s", key, err)
 		}
 	})
 	if len(problems.Problems) > before || before == maxProblems {
-		return nil, false
+		return nil, false, false
 	}
 	if r.ID == "" {
 		problems.add(node.Line, "id: is missing")
@@ -234,7 +255,54 @@ func readRecord(node *yaml.Node, problems *FormatError) (r *Record, ok bool) {
 	if len(r.Tenants) == 0 {
 		r.Tenants = []string{defaultTenant}
 	}
-	return r, r.ID != "" && hasDigest
+	return r, peppered, r.ID != "" && hasDigest
+}
+
+// readLimits reads the mapping of a record's or tenant's limits.
+func readLimits(v *yaml.Node, into *limits.Limits, problems *FormatError) {
+	fields := limits.Fields()
+	eachPair(v, problems, "limits", func(name string, k, value *yaml.Node) {
+		i := slices.IndexFunc(fields, func(f limits.Field) bool { return f.Name == name })
+		if i < 0 {
+			problems.add(k.Line, "limits: unknown key %s (known: %s)", quoteName(name), limitNames())
+			return
+		}
+		if value.Kind != yaml.ScalarNode {
+			problems.add(value.Line, "%s: want one value", name)
+		} else if err := fields[i].Set(into, value.Value); err != nil {
+			problems.add(value.Line, "%s: %s", name, err)
+		}
+	})
+}
+
+func limitNames() string {
+	var names []string
+	for _, f := range limits.Fields() {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// readTenants reads the mapping under tenants.
+func (f *keysFile) readTenants(v *yaml.Node, problems *FormatError) {
+	if v.Kind == yaml.ScalarNode && v.Tag == "!!null" {
+		return
+	}
+	eachPair(v, problems, "tenants", func(name string, k, value *yaml.Node) {
+		t := &Tenant{Name: name}
+		if err := checkOneTenant(name); err != nil {
+			problems.add(k.Line, "tenants: %s", err)
+			return
+		}
+		eachPair(value, problems, "a tenant", func(key string, k, v *yaml.Node) {
+			if key != "limits" {
+				problems.add(k.Line, "unknown key %s (known: limits)", quoteName(key))
+				return
+			}
+			readLimits(v, &t.Limits, problems)
+		})
+		f.tenants = append(f.tenants, t)
+	})
 }
 
 func textOf(v *yaml.Node) (string, error) {
@@ -270,9 +338,20 @@ func timeOf(v *yaml.Node) (time.Time, error) {
 }
 
 // readDigest never says what stands there: it may be a raw key.
-func readDigest(v *yaml.Node) (d Digest, err error) {
+func readDigest(v *yaml.Node) (d Digest, peppered bool, err error) {
 	text, ok := strings.CutPrefix(v.Value, digestPrefix)
-	if v.Kind != yaml.ScalarNode || !ok || len(text) != 2*len(d) {
+	if !ok {
+		text, peppered = strings.CutPrefix(v.Value, pepperedPrefix)
+	}
+	if v.Kind != yaml.ScalarNode || !ok && !peppered {
+		return d, false, errNotDigest
+	}
+	d, err = parseDigest(text)
+	return d, peppered, err
+}
+
+func parseDigest(text string) (d Digest, err error) {
+	if len(text) != 2*len(d) {
 		return d, errNotDigest
 	}
 	if _, err := hex.Decode(d[:], []byte(text)); err != nil {

@@ -80,8 +80,8 @@ func TestMistakesInAKeysFileAreNamed(t *testing.T) {
 	}
 	raw := "sk-relay-this-is-a-raw-key"
 	for _, test := range []struct{ name, text, want string }{
-		{"unknown key", entry("  tenant: acme\n"), `keys.yaml:4: unknown key "tenant" (known: id, name, digest, tenants, models, created, expires, disabled, revoked, metadata)`},
-		{"unknown key above", "key: []\n", `keys.yaml:1: unknown key "key" (known: keys)`},
+		{"unknown key", entry("  tenant: acme\n"), `keys.yaml:4: unknown key "tenant" (known: id, name, digest, tenants, models, paths, limits, created, expires, disabled, revoked, metadata)`},
+		{"unknown key above", "key: []\n", `keys.yaml:1: unknown key "key" (known: keys, tenants)`},
 		{"key given twice", entry("  name: a\n  name: b\n"), `keys.yaml:5: "name": given already in line 4`},
 		{"keys given twice", "keys: []\nkeys: []\n", `keys.yaml:2: "keys": given already in line 1`},
 		{"id twice", entry("- id: key_1\n  digest: " + digestB + "\n"), "keys.yaml:4: id \"key_1\": already used in line 2\nkeys.yaml:4: name \"key_1\": already used in line 2"},
@@ -94,7 +94,7 @@ func TestMistakesInAKeysFileAreNamed(t *testing.T) {
 		{"short digest", "keys:\n- id: key_1\n  digest: sha256:aa\n", "keys.yaml:3: digest: " + errNotDigest.Error()},
 		{"digest not hex", "keys:\n- id: key_1\n  digest: " + digestA[:70] + "x\n", "keys.yaml:3: digest: " + errNotDigest.Error()},
 		{"a raw key as element", "keys:\n- " + raw + "\n", `keys.yaml:2: a key: want keys and values`},
-		{"a raw key as key", entry("  " + raw + ": x\n"), `keys.yaml:4: unknown key (not shown) (known: id, name, digest, tenants, models, created, expires, disabled, revoked, metadata)`},
+		{"a raw key as key", entry("  " + raw + ": x\n"), `keys.yaml:4: unknown key (not shown) (known: id, name, digest, tenants, models, paths, limits, created, expires, disabled, revoked, metadata)`},
 		{"a raw key as name", entry("  name: " + raw + "\n"), `keys.yaml:4: name: looks like a raw key, which must not be stored; give a name`},
 		{"a raw key as id", "keys:\n- id: " + raw + "\n  digest: " + digestA + "\n", `keys.yaml:2: id: looks like a raw key, which must not be stored; give a name`},
 		{"id ill-formed", "keys:\n- id: a b\n  digest: " + digestA + "\n", `keys.yaml:2: id: want 1 to 64 of the characters A-Z a-z 0-9 . _ -`},
@@ -116,7 +116,7 @@ func TestMistakesInAKeysFileAreNamed(t *testing.T) {
 		{"a second document", "keys: []\n---\nkeys: []\n", `keys.yaml:2: a second YAML document: there may be only one`},
 		{"an alias", entry("  tenants: &t [a]\n- id: key_2\n  digest: " + digestB + "\n  tenants: *t\n"), "keys.yaml:4: anchors and aliases are not allowed\nkeys.yaml:7: anchors and aliases are not allowed"},
 		{"an unknown alias", "keys: *" + raw + "\n", `keys.yaml: not YAML: anchors and aliases are not allowed`},
-		{"a merge key", entry("  <<: {name: a}\n"), `keys.yaml:4: unknown key "<<" (known: id, name, digest, tenants, models, created, expires, disabled, revoked, metadata)`},
+		{"a merge key", entry("  <<: {name: a}\n"), `keys.yaml:4: unknown key "<<" (known: id, name, digest, tenants, models, paths, limits, created, expires, disabled, revoked, metadata)`},
 		{"a tab", "keys:\n\t- id: a\n", `keys.yaml:2: not YAML: found character that cannot start any token`},
 		{"cut short", "keys: [\n", `keys.yaml:1: not YAML: did not find expected node content`},
 		{"not text", "\x00\x01", `keys.yaml: not YAML: control characters are not allowed`},

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	case "writer": // stores keys until it is killed; says each id once stored
 		for {
-			_, r, err := createKey(os.Args[1], grant{}, time.Now())
+			_, r, err := createKey(context.Background(), &fileKeeper{path: os.Args[1]}, grant{}, time.Now())
 			if err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)

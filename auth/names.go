@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -12,6 +13,8 @@ var (
 	errNotTenant     = errors.New("want 1 to 64 of the characters A-Z a-z 0-9 . _ -, or * alone for any tenant")
 	errNotName       = errors.New("want 1 to 64 bytes of printable text without a space at either end")
 	errNotModel      = errors.New("want 1 to 256 printable characters without spaces; * stands for any run of characters")
+	errNotOneTenant  = errors.New("want 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+	errNotPath       = errors.New("want a path that begins with / or *, without spaces and query, such as /v1/chat/completions or /v1/*")
 	errNotTime       = errors.New("want a time such as 2030-01-31T12:00:00Z, or a date")
 	errNotImportable = errors.New("a key is at most 512 visible ASCII characters")
 	errChecksum      = errors.New("it has the form of a relay key, but its checksum digits are wrong: it was mistyped or cut")
@@ -49,6 +52,24 @@ func checkTenant(s string) error {
 		return errIsKey
 	case !wellFormed(s):
 		return errNotTenant
+	}
+	return nil
+}
+
+// checkOneTenant is checkTenant for a tenant itself, which * is not.
+func checkOneTenant(s string) error {
+	if s == AnyTenant {
+		return errNotOneTenant
+	}
+	if err := checkTenant(s); err != nil {
+		return err
+	}
+	return nil
+}
+
+func checkPath(s string) error {
+	if checkModel(s) != nil || s[0] != '/' && s[0] != '*' || strings.ContainsAny(s, "?#") {
+		return errNotPath
 	}
 	return nil
 }

@@ -2,8 +2,10 @@ package auth
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
+	"streamrelay/auth/limits"
 	"streamrelay/configs"
 )
 
@@ -26,17 +28,44 @@ type Record struct {
 	usable    bool     // neither disabled nor revoked
 	anyTenant bool     // Tenants has AnyTenant
 	tenants   [][]byte // Tenants without AnyTenant; the first is the default
+	standing  *standing
+	account   atomic.Pointer[limits.Account] // made when it is needed first
 
 	ID       string            // [A-Za-z0-9._-]{1,64}, unique within a store
 	Name     string            // for people; unique within a store
 	Tenants  []string          // the first is the default; AnyTenant: may name any
 	Models   []string          // globs, * matches any run of characters; empty: every model
+	Paths    []string          // globs of request paths without their query; empty: every path
+	Limits   limits.Limits     // of this key alone; its tenant has its own
 	Created  time.Time         // zero: not known
 	Expires  time.Time         // zero: never
 	Disabled bool              // refused; set by a revocation, too
 	Revoked  time.Time         // when it was revoked; zero: it was not
 	Metadata map[string]string // the operator's own; not read by the relay
+	Version  int64             // of the record, in stores that several write; grows with each change
 }
+
+// Tenant is what all keys of one tenant may use together. It is immutable.
+type Tenant struct {
+	Name    string
+	Limits  limits.Limits
+	Version int64 // as of a Record
+}
+
+// standing is shared by the versions of one key's record from when it is
+// usable to when it no longer is. Old versions are kept by the exchanges that
+// began under them.
+type standing struct{ ended atomic.Bool }
+
+// Ended reports whether the key was revoked, disabled or taken out since the
+// record was looked up. It is one atomic load; expiry does not count, since its
+// time was known. The owner of an open stream may ask whenever it likes, and
+// must when a function given to Store.OnEnd is called.
+func (r *Record) Ended() bool { return r.standing != nil && r.standing.ended.Load() }
+
+// AllowsPath reports whether the key may be used for a request's path, given
+// without its query. It allocates nothing.
+func (r *Record) AllowsPath(path []byte) bool { return matchesAny(r.Paths, path) }
 
 // publish derives what the hot path reads. Tables call it, once, before the
 // record can be seen by another goroutine.
@@ -88,15 +117,17 @@ func (r *Record) Tenant(header []byte) (tenant []byte, ok bool) {
 // a request that names none, is matched like any other name. It allocates
 // nothing.
 func (r *Record) AllowsModel(model []byte) bool {
-	if len(r.Models) == 0 {
-		return true
-	}
-	for _, pattern := range r.Models {
-		if configs.MatchGlobBytes(pattern, model) {
+	return matchesAny(r.Models, model)
+}
+
+// matchesAny reports whether a glob matches; no globs match everything.
+func matchesAny(globs []string, s []byte) bool {
+	for _, pattern := range globs {
+		if configs.MatchGlobBytes(pattern, s) {
 			return true
 		}
 	}
-	return false
+	return len(globs) == 0
 }
 
 // state says in one word what a lookup at now would say.

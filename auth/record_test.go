@@ -4,9 +4,9 @@ import (
 	"testing"
 )
 
-func published(r Record) *Record {
+func published(r *Record) *Record {
 	r.publish()
-	return &r
+	return r
 }
 
 func TestTenantIsTheKeysOwn(t *testing.T) {
@@ -38,7 +38,7 @@ func TestTenantIsTheKeysOwn(t *testing.T) {
 		{"one of its own and any, another named", []string{"acme", "*"}, "beta", "beta", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, ok := published(Record{Tenants: test.tenants}).Tenant([]byte(test.header))
+			got, ok := published(&Record{Tenants: test.tenants}).Tenant([]byte(test.header))
 			if string(got) != test.want || ok != test.ok {
 				t.Errorf("Tenant(%q) of %q = %q, %v; want %q, %v", test.header, test.tenants, got, ok, test.want, test.ok)
 			}
@@ -48,7 +48,7 @@ func TestTenantIsTheKeysOwn(t *testing.T) {
 
 func TestTenantOfTheKeyOutlivesTheHeader(t *testing.T) {
 	header := []byte("acme")
-	got, _ := published(Record{Tenants: []string{"beta", "acme"}}).Tenant(header)
+	got, _ := published(&Record{Tenants: []string{"beta", "acme"}}).Tenant(header)
 	copy(header, "xxxx")
 	if string(got) != "acme" {
 		t.Errorf("the tenant became %q with the header's buffer", got)
@@ -95,7 +95,7 @@ func TestModelsAreMatchedByGlobs(t *testing.T) {
 		{[]string{"a", "b*"}, "bc", true},
 		{[]string{"[ab]"}, "a", false},
 	} {
-		if got := published(Record{Models: test.models}).AllowsModel([]byte(test.model)); got != test.want {
+		if got := published(&Record{Models: test.models}).AllowsModel([]byte(test.model)); got != test.want {
 			t.Errorf("%q allows %q: %v, want %v", test.models, test.model, got, test.want)
 		}
 	}

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"encoding/binary"
+	"math"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 )
@@ -11,14 +13,16 @@ type Status uint8
 
 // The statuses. The zero Status lets nobody in.
 const (
-	Unknown     Status = iota // no such key
-	Found                     // the key is good
-	Disabled                  // disabled or revoked; Record.Revoked tells which
-	Expired                   // past its expiry
-	Unavailable               // not in the table, and the store that may know it is away: not the client's fault. A file store never says it
+	Unknown       Status = iota // no such key
+	Found                       // the key is good
+	Disabled                    // refused until it is enabled again
+	Revoked                     // refused for good
+	Expired                     // past its expiry
+	Unavailable                 // the store that may know it is away: not the client's fault, 503. A file store never says it
+	TooManyMisses               // not in the table, and too many unknown keys were asked for to ask the store for this one: 429
 )
 
-var statuses = [...]string{"unknown", "found", "disabled", "expired", "unavailable"}
+var statuses = [...]string{"unknown", "found", "disabled", "revoked", "expired", "unavailable", "too many misses"}
 
 // String returns the status in a word, for logs.
 func (s Status) String() string { return statuses[s] }
@@ -33,6 +37,12 @@ const minSlots = 8
 type Table struct {
 	pepper []byte
 	cur    atomic.Pointer[slots]
+	// goodUntil is until when (Unix seconds) the table may be believed.
+	goodUntil atomic.Int64
+	// missing asks the store for a key that the table lacks; nil: there is
+	// nothing but the table. It may wait for a bounded time.
+	missing func(key []byte, digest Digest, client netip.Addr) (*Record, Status)
+	onEnd   atomic.Pointer[func()] // see Store.OnEnd
 
 	mu   sync.Mutex // held by writers; protects what follows, and every store into a slot
 	live int        // records
@@ -54,6 +64,7 @@ var tombstone = new(Record)
 // may be empty and which the table keeps.
 func NewTable(pepper []byte) *Table {
 	t := &Table{pepper: pepper}
+	t.goodUntil.Store(math.MaxInt64)
 	t.cur.Store(newSlots(minSlots))
 	return t
 }
@@ -70,9 +81,24 @@ func newSlots(n int) *slots {
 	return &slots{mask: uint64(n - 1), slot: make([]atomic.Pointer[Record], n)}
 }
 
-// Lookup finds the record of a presented key at now (Unix seconds). The record
-// is nil with Unknown and Unavailable; with Disabled and Expired it is given
-// only so that the refusal can be logged under its id. The key is not kept.
+// LookupFrom finds the record of a key that client presented at now (Unix
+// seconds). The record is nil with Unknown, Unavailable of a key that is not in
+// the table, and TooManyMisses; with the other refusals it is given only so
+// that they can be logged under its id. The key is not kept. A hit waits for
+// nothing and allocates nothing; a miss may ask the store, for 200 ms at most.
+func (t *Table) LookupFrom(key []byte, client netip.Addr, now int64) (*Record, Status) {
+	if len(key) == 0 || len(key) > maxKeyLength {
+		return nil, Unknown
+	}
+	digest := DigestOf(t.pepper, key)
+	r, status := t.LookupDigest(&digest, now)
+	if status == Unknown && t.missing != nil {
+		return t.missing(key, digest, client)
+	}
+	return r, status
+}
+
+// Lookup is LookupFrom without the store: what is not in the table is Unknown.
 //
 // The form of the key is not checked first: a miss in memory costs less than
 // the checksum.
@@ -92,9 +118,14 @@ func (t *Table) LookupDigest(digest *Digest, now int64) (*Record, Status) {
 	case r == nil:
 		return nil, Unknown
 	case !r.usable:
-		return r, Disabled
+		if r.Revoked.IsZero() {
+			return r, Disabled
+		}
+		return r, Revoked
 	case now >= r.expires:
 		return r, Expired
+	case now >= t.goodUntil.Load():
+		return r, Unavailable
 	}
 	return r, Found
 }
@@ -119,32 +150,73 @@ func home(digest *Digest) uint64 { return binary.LittleEndian.Uint64(digest[:8])
 
 // Put adds r, or replaces the record of the same digest. The table owns r from
 // then on.
-func (t *Table) Put(r *Record) {
+func (t *Table) Put(r *Record) { t.install(r, true) }
+
+// PutNewer is Put unless the table has a later version of the record; it says
+// whether it took r. No late answer of a store brings an old record back.
+func (t *Table) PutNewer(r *Record) bool { return t.install(r, false) }
+
+func (t *Table) install(r *Record, always bool) bool {
 	r.publish()
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	s := t.cur.Load()
+	if old := s.find(&r.Digest); old != nil && !always && old.Version > r.Version {
+		t.mu.Unlock()
+		return false
+	}
 	if (t.used+1)*4 > len(s.slot)*3 {
 		s = t.growLocked(s)
 	}
-	t.putLocked(s, r)
+	ended := t.putLocked(s, r)
+	t.mu.Unlock()
+	if ended {
+		t.tellEnd()
+	}
+	return true
 }
 
-// putLocked stores r into s, which has room. A tombstone on the way is not
-// reused: the digest may stand behind it.
-func (t *Table) putLocked(s *slots, r *Record) {
+// putLocked stores r into s, which has room, and reports whether a usable key
+// ended by that. A tombstone on the way is not reused: the digest may stand
+// behind it.
+func (t *Table) putLocked(s *slots, r *Record) (ended bool) {
 	for i := home(&r.Digest); ; i++ {
 		slot := &s.slot[i&s.mask]
 		switch old := slot.Load(); {
 		case old == nil:
+			r.succeed(nil)
 			slot.Store(r)
 			t.live++
 			t.used++
-			return
+			return false
 		case old != tombstone && old.Digest == r.Digest:
+			ended = r.succeed(old)
 			slot.Store(r)
-			return
+			if ended {
+				old.standing.ended.Store(true)
+			}
+			return ended
 		}
+	}
+}
+
+// succeed takes over the standing of old, the version of the record that r
+// replaces, and reports whether old's has to end. The table's lock is held.
+func (r *Record) succeed(old *Record) (ends bool) {
+	wasUsable := old != nil && old != r && old.usable
+	switch {
+	case r.standing != nil: // it only moves to another array
+	case r.usable && wasUsable:
+		r.standing = old.standing
+	case r.usable:
+		r.standing = new(standing)
+	}
+	return wasUsable && !r.usable
+}
+
+// tellEnd calls the function of OnEnd.
+func (t *Table) tellEnd() {
+	if f := t.onEnd.Load(); f != nil {
+		(*f)()
 	}
 }
 
@@ -174,16 +246,23 @@ func sizeFor(n int) int {
 // Delete takes the record of digest out and reports whether there was one.
 func (t *Table) Delete(digest *Digest) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	s := t.cur.Load()
 	for i := home(digest); ; i++ {
 		slot := &s.slot[i&s.mask]
 		switch r := slot.Load(); {
 		case r == nil:
+			t.mu.Unlock()
 			return false
 		case r != tombstone && r.Digest == *digest:
 			slot.Store(tombstone)
 			t.live--
+			if r.usable {
+				r.standing.ended.Store(true)
+			}
+			t.mu.Unlock()
+			if r.usable {
+				t.tellEnd()
+			}
 			return true
 		}
 	}
@@ -193,15 +272,48 @@ func (t *Table) Delete(digest *Digest) bool {
 // sees either all of the old records or all of the new. Of two records with
 // one digest the later counts. The table owns the records from then on.
 func (t *Table) Replace(records []*Record) {
+	ended := false
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	before := t.cur.Load()
 	s := newSlots(sizeFor(len(records)))
 	t.live, t.used = 0, 0
 	for _, r := range records {
 		r.publish()
+		if old := before.find(&r.Digest); old != nil {
+			r.succeed(old) // what of it ends is seen below
+		}
 		t.putLocked(s, r)
 	}
 	t.cur.Store(s)
+	for i := range before.slot {
+		old := before.slot[i].Load()
+		if old == nil || old == tombstone || !old.usable {
+			continue
+		}
+		if now := s.find(&old.Digest); now == nil || !now.usable {
+			old.standing.ended.Store(true)
+			ended = true
+		}
+	}
+	t.mu.Unlock()
+	if ended {
+		t.tellEnd()
+	}
+}
+
+// get returns the record of digest as it is, or nil.
+func (t *Table) get(digest *Digest) *Record { return t.cur.Load().find(digest) }
+
+// all returns the records, in no order.
+func (t *Table) all() []*Record {
+	s := t.cur.Load()
+	records := make([]*Record, 0, len(s.slot)/2)
+	for i := range s.slot {
+		if r := s.slot[i].Load(); r != nil && r != tombstone {
+			records = append(records, r)
+		}
+	}
+	return records
 }
 
 // Len returns the number of records, usable or not.

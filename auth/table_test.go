@@ -27,7 +27,7 @@ func TestLookupTellsWhyAKeyIsRefused(t *testing.T) {
 		{"expires", 999, Found},
 		{"expires", 1000, Expired},
 		{"disabled", 2000, Disabled},
-		{"revoked", 0, Disabled},
+		{"revoked", 0, Revoked},
 		{"other", 0, Unknown},
 		{"Good", 0, Unknown},
 		{"good ", 0, Unknown},

@@ -38,7 +38,8 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 
 // LoadKeys reads the keys and redis sections alone, and the secrets that they
 // name: who manages keys need not have the variables and files of the rest, and
-// mistakes there are not reported. The error is a *Problems.
+// mistakes there are not reported; nor are those of a Redis that is not used. The
+// error is a *Problems.
 func LoadKeys(path string, env func(string) (string, bool)) (Keys, Redis, error) {
 	r := newReport(path)
 	data, _, err := readConfig(path)
@@ -55,7 +56,7 @@ func LoadKeys(path string, env func(string) (string, bool)) (Keys, Redis, error)
 	validateRedis(&d.config.Redis, r)
 	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool {
 		section, _, _ := strings.Cut(p.Path, ".")
-		return section != "keys" && section != "redis"
+		return section != "keys" && (section != "redis" || d.config.Keys.Store != "redis")
 	})
 	r.dropped = 0
 	return d.config.Keys, d.config.Redis, r.err()

@@ -97,11 +97,11 @@ func TestKeysAreReadWithoutTheRest(t *testing.T) {
 		t.Errorf("got %+v, %+v, %v", keys, redis, err)
 	}
 	for text, want := range map[string]string{
-		"keys: {file: \"${NONE}\"}":      "relay.yaml:1: keys.file: the variable NONE is not set: set it, or give a default as ${NONE:-default}",
-		"keys: {store: memory, fil: x}":  "relay.yaml:1: keys: unknown key \"fil\": did you mean \"file\"?\nrelay.yaml:1: keys.store: unknown value: write file or redis",
-		"keys: {file: \"\"}":             "relay.yaml:1: keys.file: no file: name the file that holds the keys, such as keys.yaml",
-		"redis: {addresses: [x]}":        "relay.yaml:1: redis.addresses[0]: not an address: write host:port, such as 127.0.0.1:8080 or [::1]:8080",
-		"keys: {file: x}\n---\nkeys: {}": "relay.yaml:2: a second document begins here: the configuration is one document; remove the --- or ... and what follows",
+		"keys: {file: \"${NONE}\"}":                     "relay.yaml:1: keys.file: the variable NONE is not set: set it, or give a default as ${NONE:-default}",
+		"keys: {store: memory, fil: x}":                 "relay.yaml:1: keys: unknown key \"fil\": did you mean \"file\"?\nrelay.yaml:1: keys.store: unknown value: write file or redis",
+		"keys: {file: \"\"}":                            "relay.yaml:1: keys.file: no file: name the file that holds the keys, such as keys.yaml",
+		"redis: {addresses: [x]}\nkeys: {store: redis}": "relay.yaml:1: redis.addresses[0]: not an address: write host:port, such as 127.0.0.1:8080 or [::1]:8080",
+		"keys: {file: x}\n---\nkeys: {}":                "relay.yaml:2: a second document begins here: the configuration is one document; remove the --- or ... and what follows",
 	} {
 		_, _, err := load(text)
 		if err == nil {

@@ -1,0 +1,22 @@
+package auth
+
+import (
+	"time"
+
+	"streamrelay/configs"
+)
+
+// addKey adds the record of a raw key, as create and import do.
+func (f *keysFile) addKey(key string, g grant, now time.Time) (*Record, error) {
+	r := g.record(key, nil, now)
+	return r, f.addRecord(0, r, false)
+}
+
+// revoke marks record i, as a command does.
+func (f *keysFile) revoke(i int, now time.Time) {
+	r := f.records[i].clone()
+	r.Disabled, r.Revoked = true, now.UTC().Truncate(time.Second)
+	f.set(i, r)
+}
+
+func secretOf(s string) configs.Secret { return configs.NewSecret(s) }

@@ -1,0 +1,205 @@
+package limits
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	// callTimeout bounds what a request may wait for a lease.
+	callTimeout = 200 * time.Millisecond
+	// pause is how long no request asks a Redis that did not answer.
+	pause = time.Second
+	tick  = 100 * time.Millisecond
+	// idleReturn is after how long without use a lease goes back.
+	idleReturn = time.Second
+	// slotRefresh keeps slots from being given to others, see slotScript.
+	slotRefresh = 2 * time.Second
+	callers     = 16 // of the background, at the same time
+)
+
+// Options say where limits are shared.
+type Options struct {
+	// Client returns the connection to Redis, or nil while it is away. A nil
+	// Client means that limits are this process's own.
+	Client   func() rueidis.Client
+	Prefix   string // of every key in Redis
+	Instance string // tells this process, in this run, from every other
+	Refuse   bool   // while Redis is away; else each relay grants its share
+	Prices   Prices
+	// Now is the time in Unix nanoseconds; nil: by the monotonic clock.
+	Now func() int64
+}
+
+// Limiter admits requests by the limits of accounts. Its methods may be called
+// from any number of goroutines.
+type Limiter struct {
+	o         Options
+	start     time.Time
+	startUnix int64
+
+	instances atomic.Int64 // relays that share the limits, this one included
+	downUntil atomic.Int64
+	calls     atomic.Int64
+	failures  atomic.Int64
+	unpriced  atomic.Int64
+
+	mu       sync.Mutex
+	accounts map[string]*Account
+	active   []*Account       // to be looked at by the next tick
+	restored map[string]Spent // of accounts that were not asked for yet
+
+	stop, stopped chan struct{}
+}
+
+// New begins to keep limits. The caller closes the Limiter.
+func New(o Options) *Limiter {
+	l := &Limiter{o: o, start: time.Now(), accounts: map[string]*Account{}, stop: make(chan struct{}), stopped: make(chan struct{})}
+	l.startUnix = l.start.UnixNano()
+	l.instances.Store(1)
+	go l.run()
+	return l
+}
+
+// Close gives leases back and writes down what was spent, for a second at most.
+func (l *Limiter) Close() {
+	close(l.stop)
+	<-l.stopped
+}
+
+// SetInstances says how many relays share the limits.
+func (l *Limiter) SetInstances(n int64) { l.instances.Store(max(1, n)) }
+
+// Instances returns how many relays share the limits, as far as is known.
+func (l *Limiter) Instances() int64 { return l.instances.Load() }
+
+// Calls returns the calls to Redis so far and how many of them failed.
+func (l *Limiter) Calls() (calls, failed int64) { return l.calls.Load(), l.failures.Load() }
+
+// Unpriced returns how many requests with a budget were for a model without a
+// price, and therefore cost nothing.
+func (l *Limiter) Unpriced() int64 { return l.unpriced.Load() }
+
+func (l *Limiter) now() int64 {
+	if l.o.Now != nil {
+		return l.o.Now()
+	}
+	return l.startUnix + int64(time.Since(l.start))
+}
+
+func (l *Limiter) shared() bool { return l.o.Client != nil }
+
+// client returns the connection to Redis; nil: there is none at the moment.
+func (l *Limiter) client(now int64) rueidis.Client {
+	if l.o.Client == nil || now < l.downUntil.Load() {
+		return nil
+	}
+	return l.o.Client()
+}
+
+// call runs a script. ok is false where Redis did not answer: then nobody asks
+// for a while, and nothing is known of what it did.
+func (l *Limiter) call(c rueidis.Client, s *script, key string, want int, args ...string) (answer []int64, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	l.calls.Add(1)
+	answer, err := s.run(ctx, c, key, args...)
+	if err != nil || len(answer) != want {
+		l.failures.Add(1)
+		l.downUntil.Store(l.now() + int64(pause))
+		return nil, false
+	}
+	return answer, true
+}
+
+// Account returns the account of a scope, such as key:ID or tenant:NAME, and
+// gives it these limits. It is the same for as long as the Limiter lives.
+func (l *Limiter) Account(scope string, limits Limits) *Account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.accounts[scope]
+	if a == nil {
+		a = newAccount(l, scope)
+		if s, ok := l.restored[scope]; ok {
+			a.restore(s)
+			delete(l.restored, scope)
+		}
+		l.accounts[scope] = a
+	}
+	a.setLimits(limits)
+	return a
+}
+
+// activate has the next tick look at a.
+func (l *Limiter) activate(a *Account) {
+	if a.active.CompareAndSwap(false, true) {
+		l.mu.Lock()
+		l.active = append(l.active, a)
+		l.mu.Unlock()
+	}
+}
+
+func (l *Limiter) run() {
+	defer close(l.stopped)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.stop:
+			l.sweep(true)
+			return
+		case <-ticker.C:
+			l.sweep(false)
+		}
+	}
+}
+
+// sweep does what each active account has to do in the background.
+func (l *Limiter) sweep(last bool) {
+	l.mu.Lock()
+	list := l.active
+	l.active = nil
+	l.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	deadline := time.Now().Add(time.Second)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(callers, len(list)) {
+		wg.Go(func() {
+			for {
+				i := next.Add(1) - 1
+				if i >= int64(len(list)) || last && time.Now().After(deadline) {
+					return
+				}
+				a := list[i]
+				a.active.Store(false) // before looking: what comes now is seen next time
+				if a.upkeep(l.now(), last) && !last {
+					l.activate(a)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// share is this relay's part of a limit while Redis is away.
+func (l *Limiter) share(limit float64) float64 {
+	if !l.shared() {
+		return limit
+	}
+	return limit / float64(l.instances.Load())
+}
+
+// chunk is how many units a lease takes at once: what is used in 50 ms by one
+// relay, and never more than a hundredth of the bucket.
+func (l *Limiter) chunk(perMinute, bucket int64) int64 {
+	n := float64(perMinute) / 60 * 0.05 / float64(l.instances.Load())
+	return max(1, int64(math.Min(n, float64(bucket)*0.01)))
+}

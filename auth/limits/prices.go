@@ -1,0 +1,56 @@
+package limits
+
+import (
+	"math"
+
+	"streamrelay/configs"
+)
+
+// Prices are what models cost. The zero Prices has none.
+type Prices struct{ of map[string]price }
+
+// price is in billionths of a dollar per million tokens.
+type price struct{ in, out, cached int64 }
+
+// NewPrices takes the prices of a configuration.
+func NewPrices(of map[string]configs.Price) Prices {
+	p := Prices{make(map[string]price, len(of))}
+	for model, c := range of {
+		nano := func(usd float64) int64 { return int64(math.Round(min(usd, 1e6) * 1e9)) }
+		p.of[model] = price{nano(c.Input), nano(c.Output), nano(c.Cached)}
+	}
+	return p
+}
+
+func (p Prices) has(model []byte) bool { _, ok := p.of[string(model)]; return ok }
+
+// tokens costs n tokens at a price per million.
+func cost(n, perMillion int64) Money {
+	n = min(max(n, 0), MaxRate)
+	whole, rest := n/1e6, n%1e6
+	if perMillion > 0 && whole > math.MaxInt64/4/perMillion {
+		return math.MaxInt64 / 8
+	}
+	return Money(whole*perMillion + rest*perMillion/1e6)
+}
+
+func (p Prices) estimate(model []byte, in, out int64) (Money, bool) {
+	c, ok := p.of[string(model)]
+	return cost(in, c.in) + cost(out, c.out), ok
+}
+
+// Cost returns what a request cost; ok is false where the model has no price.
+// Tokens written to a cache count as those of the prompt. It allocates nothing.
+func (p Prices) Cost(model []byte, o *Outcome) (m Money, ok bool) {
+	c, ok := p.of[string(model)]
+	if !ok {
+		return 0, false
+	}
+	in, cached := max(o.Input, 0), max(o.Cached, 0)
+	if o.InputExcludesCached {
+		in += max(o.CacheWrite, 0)
+	} else {
+		in = max(0, in-cached)
+	}
+	return cost(in, c.in) + cost(cached, c.cached) + cost(o.Output, c.out), true
+}

@@ -1,0 +1,104 @@
+package limits
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"strconv"
+
+	"github.com/redis/rueidis"
+)
+
+// script is a Lua script, which servers keep under its SHA-1.
+type script struct{ lua, sha string }
+
+func newScript(lua string) script {
+	sum := sha1.Sum([]byte(lua)) // EVALSHA's name for it, no secret
+	return script{lua, hex.EncodeToString(sum[:])}
+}
+
+func (s *script) run(ctx context.Context, c rueidis.Client, key string, args ...string) ([]int64, error) {
+	b := c.B()
+	result := c.Do(ctx, b.Evalsha().Sha1(s.sha).Numkeys(1).Key(key).Arg(args...).Build())
+	if e, is := rueidis.IsRedisErr(result.Error()); is && e.IsNoScript() {
+		result = c.Do(ctx, b.Eval().Script(s.lua).Numkeys(1).Key(key).Arg(args...).Build())
+	}
+	return result.AsIntSlice()
+}
+
+// epochSeconds is where the clocks begin: near, so that a float has the digits
+// for a hundredth of a microsecond.
+const epochSeconds = 1_735_689_600 // 2025-01-01
+
+// takeScript is GCRA (ITU-T I.371, "virtual scheduling") by the server's clock:
+// the key holds when the bucket is full again. ARGV: microseconds per unit,
+// units in the bucket, the fewest and the most units wanted, and whether they
+// are taken whatever is there (a debt, or with a negative number a return).
+// It answers units granted, microseconds until the fewest are there, units left
+// and microseconds until the bucket is full.
+var takeScript = newScript(`
+local t = redis.call('TIME')
+local now = (t[1] - 1735689600) * 1000000 + t[2]
+local emit, bucket, least, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local full = tonumber(redis.call('GET', KEYS[1]) or '0')
+if full < now then full = now end
+if full > now + 2 * bucket * emit + 60000000 then full = now + bucket * emit end
+local room = bucket - (full - now) / emit
+local n = most
+if ARGV[5] ~= '1' then
+  n = math.min(most, math.floor(room + 0.000001))
+  if n < least then n = 0 end
+end
+if n ~= 0 then
+  full = full + n * emit
+  if full < now then full = now end
+  redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', string.format('%d', math.ceil((full - now) / 1000) + 1000))
+  room = bucket - (full - now) / emit
+end
+local wait = 0
+if n == 0 then wait = math.max(0, (least - room) * emit) end
+return {n, math.ceil(wait), math.floor(room + 0.000001), math.ceil(full - now)}`)
+
+// slotScript shares out the slots of a limit on concurrency. The key is a hash
+// of relays: slots, and when it was said. What a relay said 10 s ago and not
+// since belongs to nobody. ARGV: the relay, slots that it has and that it wants,
+// the limit. It answers the slots that the relay has now, and all that are taken.
+var slotScript = newScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local me, has, want, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local others = 0
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local n, at = string.match(all[i + 1], '^(%d+):(%d+)$')
+  if not n or now - at > 10000 then redis.call('HDEL', KEYS[1], all[i])
+  elseif all[i] ~= me then others = others + n end
+end
+local n = math.min(want, math.max(limit - others, has))
+if n > 0 then
+  redis.call('HSET', KEYS[1], me, string.format('%d:%d', n, now))
+  redis.call('PEXPIRE', KEYS[1], 60000)
+else
+  redis.call('HDEL', KEYS[1], me)
+end
+return {n, others + n}`)
+
+// spendScript writes down what a relay spent in a period, as a total of its
+// own, so that saying it twice does no harm. The key is a hash of totals by
+// relay. ARGV: the relay, its total in billionths, seconds to keep it. It
+// answers what all others spent.
+var spendScript = newScript(`
+local others, mine = 0, 0
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if all[i] == ARGV[1] then mine = tonumber(all[i + 1]) else others = others + all[i + 1] end
+end
+local now = tonumber(ARGV[2])
+if now > mine then
+  redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', now))
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+end
+return {others}`)
+
+func floatArg(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+func intArg(v int64) string     { return strconv.FormatInt(v, 10) }

@@ -1,0 +1,130 @@
+package auth
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"streamrelay/auth/limits"
+)
+
+// state is what a relay writes down for its next run: what was spent and, with
+// keys in Redis, the table, so that a restart while Redis is away goes on.
+type state struct {
+	At      time.Time // when it was written
+	Proof   time.Time // until when Redis was heard of; zero: no Redis
+	Marker  string    // of the store in Redis
+	Seq     int64     // the last change that the table has
+	Pepper  string    // pepperMark of the digests
+	Spent   []limits.Spent
+	Tenants []*Tenant
+	Records []*Record
+}
+
+// stateHead is the first line of the file; a line a tenant and a line a record
+// follow, and stateEnd last: half a file is none.
+type stateHead struct {
+	Format int            `json:"relay_keys_state"`
+	At     time.Time      `json:"at"`
+	Proof  *time.Time     `json:"proof,omitempty"`
+	Marker string         `json:"marker,omitempty"`
+	Seq    int64          `json:"seq,omitempty"`
+	Pepper string         `json:"pepper,omitempty"`
+	Spent  []limits.Spent `json:"spent,omitempty"`
+	Tables int            `json:"tenants"`
+	Count  int            `json:"records"`
+}
+
+const (
+	stateFormat = 1
+	stateEnd    = "end\n"
+)
+
+// writeState replaces the file, mode 0600.
+func writeState(path string, s *state) error {
+	var b bytes.Buffer
+	line := func(v []byte) { b.Write(v); b.WriteByte('\n') }
+	line(mustJSON(stateHead{stateFormat, s.At, optionalTime(s.Proof), s.Marker, s.Seq, s.Pepper, s.Spent, len(s.Tenants), len(s.Records)}))
+	for _, t := range s.Tenants {
+		line(encodeTenant(t))
+	}
+	for _, r := range s.Records {
+		line(encodeRecord(r))
+	}
+	b.WriteString(stateEnd)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("write keys.state_file: %w", err)
+	}
+	if err := replaceFile(path, b.Bytes(), nil); err != nil {
+		return fmt.Errorf("write keys.state_file: %w", err)
+	}
+	return nil
+}
+
+var errState = errors.New("is broken or cut short; it is left alone and written anew")
+
+// readState reads the file. One that is not there is an fs.ErrNotExist.
+func readState(path string) (*state, error) {
+	if path == "" {
+		return nil, fs.ErrNotExist
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	lines := bufio.NewReaderSize(file, 64<<10)
+	next := func(v any) error {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return errState
+		}
+		if raw, ok := v.(*[]byte); ok {
+			*raw = line
+			return nil
+		}
+		if json.Unmarshal(line, v) != nil {
+			return errState
+		}
+		return nil
+	}
+	var head stateHead
+	if err := next(&head); err != nil || head.Format != stateFormat {
+		return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+	}
+	s := &state{At: head.At, Marker: head.Marker, Seq: head.Seq, Pepper: head.Pepper, Spent: head.Spent}
+	if head.Proof != nil {
+		s.Proof = *head.Proof
+	}
+	var row []byte
+	for range head.Tables {
+		if err := next(&row); err != nil {
+			return nil, fmt.Errorf("keys.state_file %q: %w", path, err)
+		}
+		t, err := decodeTenant(row)
+		if err != nil {
+			return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+		}
+		s.Tenants = append(s.Tenants, t)
+	}
+	for range head.Count {
+		if err := next(&row); err != nil {
+			return nil, fmt.Errorf("keys.state_file %q: %w", path, err)
+		}
+		r, err := decodeRecord(row)
+		if err != nil {
+			return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+		}
+		s.Records = append(s.Records, r)
+	}
+	if err := next(&row); err != nil || string(row) != stateEnd {
+		return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+	}
+	return s, nil
+}

@@ -1,0 +1,226 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/rs/zerolog"
+
+	"streamrelay/auth/limits"
+	"streamrelay/configs"
+)
+
+// stateEvery is how often a relay writes down what its next run goes on with.
+const stateEvery = time.Minute
+
+// Options are what a Store is made of.
+type Options struct {
+	Keys   configs.Keys
+	Redis  configs.Redis // of Keys.Store redis
+	Prices map[string]configs.Price
+	Log    zerolog.Logger // the zero Logger says nothing
+}
+
+// Store is the keys of a relay and what they may use: the file or Redis behind
+// one Table, and the limits. The caller closes it after the last Settle.
+type Store struct {
+	table   *Table
+	tenants *tenants
+	limiter *limits.Limiter
+	file    *FileStore  // nil: Redis
+	redis   *redisStore // nil: the file
+	keeper  keeper
+	log     zerolog.Logger
+
+	statePath string
+	saved     time.Time     // when the state was written last
+	took      time.Duration // and how long that took
+	stop      chan struct{}
+	stopped   chan struct{}
+	close     sync.Once
+}
+
+// Open opens the store that the configuration names. A keys file that is broken
+// is an error. Redis that does not answer is none: known keys of the state file
+// go on, and the store follows Redis as soon as it is there.
+func Open(o Options) (*Store, error) {
+	s := &Store{log: o.Log, statePath: o.Keys.StateFile, stop: make(chan struct{}), stopped: make(chan struct{})}
+	st, err := readState(o.Keys.StateFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn().Err(err).Msg("state of the last run cannot be used")
+	}
+	pepper := []byte(o.Keys.Pepper.Reveal())
+	lo := limits.Options{Prefix: o.Redis.Prefix, Instance: newID(), Refuse: o.Keys.LimitsWithoutRedis == "refuse", Prices: limits.NewPrices(o.Prices)}
+	var lent atomic.Pointer[redisStore]
+	if o.Keys.Store == "redis" {
+		lo.Client = func() rueidis.Client {
+			if r := lent.Load(); r != nil {
+				if c := r.client.Load(); c != nil {
+					return *c
+				}
+			}
+			return nil
+		}
+	}
+	s.limiter = limits.New(lo)
+	if st != nil {
+		s.limiter.Restore(st.Spent)
+	}
+	s.tenants = newTenants(s.limiter)
+	if o.Keys.Store == "redis" {
+		s.redis = newRedisStore(o.Redis, pepper, s.tenants, o.Log)
+		s.redis.relays = s.limiter.SetInstances
+		lent.Store(s.redis)
+		s.redis.start(st)
+		s.table = s.redis.table
+		s.keeper = &redisKeeper{lend: s.redis.lend, names: s.redis.names, secret: pepper}
+	} else {
+		if s.file, err = OpenFile(o.Keys.File, FileOptions{Log: o.Log, Pepper: pepper, tenants: s.tenants.replace}); err != nil {
+			s.limiter.Close()
+			return nil, err
+		}
+		s.table = s.file.Table()
+		s.keeper = &fileKeeper{path: o.Keys.File, secret: pepper, state: o.Keys.StateFile}
+	}
+	go s.keepState()
+	return s, nil
+}
+
+// Table is where keys are looked up.
+func (s *Store) Table() *Table { return s.table }
+
+// OnEnd has f called, from a goroutine of the store, after keys were revoked,
+// disabled or taken out: f looks which of the exchanges under way have a Record
+// that has Ended. It must not wait. It is called once at most, before requests
+// are served.
+//
+// The record tells whom it concerns, so that nobody keeps a list of streams by
+// key, and an exchange costs nothing more; the call tells when, since the owner
+// of a silent stream does not look by itself.
+func (s *Store) OnEnd(f func()) { s.table.onEnd.Store(&f) }
+
+// Admit decides whether a request of a key, for a tenant, may be forwarded, and
+// reserves what it may use in g; see limits.Limiter. Every grant is settled.
+func (s *Store) Admit(g *limits.Grant, r *Record, tenant []byte, ask *limits.Ask) (limits.Refusal, bool) {
+	return s.limiter.Admit(g, r.limitsOf(s.limiter), s.tenants.account(tenant), ask)
+}
+
+// limitsOf returns the record's account; nil: nothing is limited.
+func (r *Record) limitsOf(l *limits.Limiter) *limits.Account {
+	if r.Limits.None() {
+		return nil
+	}
+	if a := r.account.Load(); a != nil {
+		return a
+	}
+	a := l.Account(keyScope(r.ID), r.Limits)
+	r.account.Store(a)
+	return a
+}
+
+func keyScope(id string) string { return "key:" + id }
+
+// Health is what /readyz and the metrics say of the store. Its words are
+// constant or come from Redis, never from a key.
+type Health struct {
+	Store    string        // file | redis
+	Ready    bool          // lookups can be believed, be it for a while
+	Phase    string        // ready | syncing | away | lost
+	Error    string        // why it is not ready; "": nothing is wrong
+	Tracking bool          // Redis tells of changes; else it is asked each 250 ms
+	Stale    time.Duration // since when Redis was heard of; 0 with a file
+	Left     time.Duration // until when known keys go on, should it stay away
+	Keys     int
+	Relays   int64 // that share the limits
+	Fetches  int64 // reads of records from Redis so far
+	Beats    int64
+	// Calls and CallErrors are those of limits to Redis; Unpriced are requests
+	// with a budget for a model without a price.
+	Calls, CallErrors, Unpriced int64
+}
+
+var phases = [...]string{"away", "syncing", "ready", "lost"}
+
+// Health returns the state of this moment. It is not for the hot path.
+func (s *Store) Health() Health {
+	h := Health{Store: "file", Ready: true, Phase: "ready", Keys: s.table.Len(), Relays: s.limiter.Instances(), Unpriced: s.limiter.Unpriced()}
+	if s.redis == nil {
+		return h
+	}
+	r := s.redis
+	h.Store, h.Phase, h.Tracking = "redis", phases[r.phase.Load()], r.tracking.Load()
+	h.Fetches, h.Beats = r.fetches.Load(), r.beats.Load()
+	h.Calls, h.CallErrors = s.limiter.Calls()
+	now := time.Now()
+	if proof := r.proof.Load(); proof != 0 {
+		h.Stale = now.Sub(time.Unix(0, proof))
+	}
+	h.Left = time.Unix(r.table.goodUntil.Load(), 0).Sub(now)
+	h.Ready = h.Left > 0
+	if e := r.lastErr.Load(); e != nil && h.Phase != "ready" {
+		h.Error = *e
+	} else if h.Phase == "lost" {
+		h.Error = "Redis has lost the keys that this relay knows"
+	}
+	return h
+}
+
+// Close ends the following of the store, settles leases and writes the state.
+func (s *Store) Close() {
+	s.close.Do(func() {
+		close(s.stop)
+		<-s.stopped
+		s.limiter.Close() // while Redis is still lent
+		if s.redis != nil {
+			s.redis.close()
+		} else {
+			s.file.Close()
+		}
+		s.writeState()
+	})
+}
+
+func (s *Store) keepState() {
+	defer close(s.stopped)
+	ticker := time.NewTicker(stateEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-ticker.C:
+			if time.Since(s.saved) > 20*s.took { // of a million keys it takes seconds
+				s.writeState()
+			}
+		}
+	}
+}
+
+// writeState writes the state where there is something to go on with.
+func (s *Store) writeState() {
+	if s.statePath == "" {
+		return
+	}
+	st := &state{}
+	if s.redis != nil {
+		if s.redis.marker() == "" {
+			return // nothing was ever heard of Redis: keep what an earlier run knew
+		}
+		st = s.redis.state()
+	}
+	st.At, st.Spent = time.Now().UTC(), s.limiter.Spent()
+	if s.redis == nil && len(st.Spent) == 0 {
+		return
+	}
+	began := time.Now()
+	err := writeState(s.statePath, st)
+	s.saved, s.took = time.Now(), time.Since(began)
+	if err != nil {
+		s.log.Warn().Err(fmt.Errorf("a restart goes on without it: %w", err)).Msg("state not written")
+	}
+}
