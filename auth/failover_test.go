@@ -1,0 +1,311 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startCluster starts three primaries and three replicas.
+func startCluster(t *testing.T) []*redisServer {
+	t.Helper()
+	needRedis(t)
+	var nodes []*redisServer
+	args := []string{"--cluster", "create"}
+	for range 6 {
+		s := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+		nodes, args = append(nodes, s), append(args, s.addr())
+	}
+	out, err := exec.Command("redis-cli", append(args, "--cluster-replicas", "1", "--cluster-yes")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("redis-cli: %v\n%s", err, out)
+	}
+	for _, s := range nodes {
+		eventually(t, 20*time.Second, "the cluster is well", func() bool {
+			info, err := s.do("CLUSTER", "INFO").ToString()
+			return err == nil && strings.Contains(info, "cluster_state:ok")
+		})
+	}
+	return nodes
+}
+
+// keysPrimary returns the node that has the slot of the keys.
+func keysPrimary(t *testing.T, nodes []*redisServer) *redisServer {
+	t.Helper()
+	var found *redisServer
+	eventually(t, 20*time.Second, "a node has the keys", func() bool {
+		for _, s := range nodes {
+			if s.cmd != nil && s.do("GET", namesFor("relay:").marker).Error() == nil {
+				found = s
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// traffic asks relays for valid and revoked keys without a pause, and keeps
+// what must not be: a valid known key refused, a revoked one accepted after its
+// bound.
+type traffic struct {
+	asked atomic.Int64
+	mu    sync.Mutex
+	wrong []string
+	stop  chan struct{}
+	done  sync.WaitGroup
+}
+
+// revocation is a key and when its revocation was acknowledged.
+type revocation struct {
+	key string
+	at  atomic.Int64 // Unix ns; 0: it is valid
+}
+
+func startTraffic(relays []*relayOf, valid []string, revoked []*revocation, bound func() time.Duration) *traffic {
+	tr := &traffic{stop: make(chan struct{})}
+	report := func(format string, args ...any) {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		if len(tr.wrong) < 20 {
+			tr.wrong = append(tr.wrong, fmt.Sprintf(format, args...))
+		}
+	}
+	for n, r := range relays {
+		tr.done.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-tr.stop:
+					return
+				default:
+				}
+				if i%1000 == 0 {
+					time.Sleep(time.Millisecond) // the servers need the cores, too
+				}
+				tr.asked.Add(1)
+				key := valid[i%len(valid)]
+				if got := r.ask(key); got != Found {
+					report("relay %d: a valid known key was refused: %v", n, got)
+				}
+				if len(revoked) == 0 {
+					continue
+				}
+				v := revoked[i%len(revoked)]
+				at := v.at.Load()
+				began := time.Now()
+				got := r.ask(v.key)
+				if at != 0 && got == Found && began.Sub(time.Unix(0, at)) > bound() {
+					report("relay %d: a key was accepted %v after its revocation", n, began.Sub(time.Unix(0, at)))
+				}
+				if at == 0 && v.at.Load() == 0 && got != Found && got != Revoked {
+					report("relay %d: a valid key was refused: %v", n, got)
+				}
+			}
+		})
+	}
+	return tr
+}
+
+func (tr *traffic) end(t *testing.T) {
+	t.Helper()
+	close(tr.stop)
+	tr.done.Wait()
+	for _, w := range tr.wrong {
+		t.Error(w)
+	}
+	if tr.asked.Load() < 1000 {
+		t.Errorf("only %d requests", tr.asked.Load())
+	}
+}
+
+// revokeAlong tries until the store takes it: during a failover it does not.
+func revokeAlong(t *testing.T, o Options, v *revocation, name string) {
+	t.Helper()
+	eventually(t, 30*time.Second, "the revocation is acknowledged", func() bool {
+		k, err := openRedisKeeper(context.Background(), &o.Keys, &o.Redis)
+		if err != nil {
+			return false
+		}
+		defer k.close()
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		if _, _, _, err := revokeKey(ctx, k, name, time.Now()); err != nil {
+			if errors.Is(err, errNoSuchKey) {
+				t.Fatal(err)
+			}
+			return false
+		}
+		v.at.Store(time.Now().UnixNano())
+		return true
+	})
+}
+
+// outlive has two relays serve while a primary is taken away, keys are revoked
+// before, during and after, and everything comes back.
+func outlive(t *testing.T, o Options, fail func(), heal func()) {
+	t.Helper()
+	// Until every relay follows the new primary: a beat, a missed answer, a new
+	// connection; in a failover that the cluster needs seconds for, from when
+	// it is over. What the store cannot take is not acknowledged either.
+	bound := 5 * time.Second
+	k := keeperAt(t, o)
+	var valid []string
+	for _, name := range names(20, "valid-") {
+		key, _ := makeKey(t, k, grant{name: name})
+		valid = append(valid, key)
+	}
+	revoked := make([]*revocation, 3)
+	for i := range revoked {
+		key, _ := makeKey(t, k, grant{name: "victim-" + strconv.Itoa(i)})
+		revoked[i] = &revocation{key: key}
+	}
+	// What no replica has yet may be lost with the primary.
+	eventually(t, 20*time.Second, "a replica has the keys", func() bool {
+		_, said, err := k.change(t.Context(), "valid-0", func(r *Record) error { return nil })
+		return err == nil && strings.Contains(said, "replicas confirmed")
+	})
+	relays := []*relayOf{openRelay(t, o), openRelay(t, o)}
+	tr := startTraffic(relays, valid, revoked, func() time.Duration { return bound })
+	revokeAlong(t, o, revoked[0], "victim-0")
+	fail()
+	revokeAlong(t, o, revoked[1], "victim-1")
+	for i, r := range relays {
+		for j, v := range revoked[:2] {
+			eventually(t, bound, fmt.Sprintf("relay %d refuses key %d", i, j), func() bool { return r.ask(v.key) == Revoked })
+		}
+	}
+	heal()
+	revokeAlong(t, o, revoked[2], "victim-2")
+	for i, r := range relays {
+		eventually(t, bound, fmt.Sprintf("relay %d refuses the last key", i), func() bool { return r.ask(revoked[2].key) == Revoked })
+		eventually(t, 10*time.Second, "the relay is ready", func() bool { return r.Health().Phase == "ready" && r.Health().Tracking })
+	}
+	key, _ := makeKey(t, keeperAt(t, o), grant{name: "after"})
+	for _, r := range relays {
+		eventually(t, 2*time.Second, "a key of after", func() bool { return r.ask(key) == Found })
+	}
+	tr.end(t)
+}
+
+func TestAClusterFailsOverUnderTraffic(t *testing.T) {
+	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "frozen": syscall.SIGSTOP} {
+		t.Run(name, func(t *testing.T) {
+			nodes := startCluster(t)
+			var addresses []string
+			for _, s := range nodes {
+				addresses = append(addresses, s.addr())
+			}
+			var primary *redisServer
+			outlive(t, redisConfig(addresses...), func() {
+				primary = keysPrimary(t, nodes)
+				if sig == syscall.SIGKILL {
+					primary.kill()
+				} else {
+					primary.signal(sig)
+				}
+			}, func() {
+				if sig == syscall.SIGKILL {
+					primary.start()
+				} else {
+					primary.signal(syscall.SIGCONT)
+				}
+			})
+		})
+	}
+}
+
+func TestASlotThatMovesIsFollowed(t *testing.T) {
+	nodes := startCluster(t)
+	var addresses []string
+	for _, s := range nodes {
+		addresses = append(addresses, s.addr())
+	}
+	o := redisConfig(addresses...)
+	k := keeperAt(t, o)
+	key, _ := makeKey(t, k, grant{name: "a"})
+	relay := openRelay(t, o)
+	from := keysPrimary(t, nodes)
+	// A replica takes over by hand: the connection to the old primary stays open.
+	for _, s := range nodes {
+		role, _ := s.do("ROLE").ToArray()
+		if kind, _ := role[0].ToString(); kind == "slave" {
+			if port, _ := role[2].AsInt64(); int(port) == from.port {
+				eventually(t, 20*time.Second, "the replica is in step", func() bool { return s.do("CLUSTER", "FAILOVER").Error() == nil })
+			}
+		}
+	}
+	eventually(t, 20*time.Second, "another node has the keys", func() bool {
+		return from.do("GET", namesFor("relay:").marker).Error() != nil
+	})
+	var v revocation
+	revokeAlong(t, o, &v, "a")
+	eventually(t, 5*time.Second, "the key is refused", func() bool { return relay.ask(key) == Revoked })
+}
+
+// startSentinels starts a primary, two replicas and three sentinels.
+func startSentinels(t *testing.T) (servers []*redisServer, addresses []string) {
+	t.Helper()
+	needRedis(t)
+	primary := startRedis(t, "--repl-diskless-sync-delay", "0", "--requirepass", "secret", "--masterauth", "secret")
+	servers = append(servers, primary)
+	for range 2 {
+		servers = append(servers, startRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.port), "--repl-diskless-sync-delay", "0", "--requirepass", "secret", "--masterauth", "secret"))
+	}
+	for range 3 {
+		s := &redisServer{t: t, port: freePort(t), dir: t.TempDir()}
+		conf := filepath.Join(s.dir, "sentinel.conf")
+		text := fmt.Sprintf(`port %d
+bind 127.0.0.1
+dir %s
+logfile %s/log
+sentinel monitor relayset 127.0.0.1 %d 2
+sentinel auth-pass relayset secret
+sentinel down-after-milliseconds relayset 1000
+sentinel failover-timeout relayset 3000
+sentinel parallel-syncs relayset 1
+`, s.port, s.dir, s.dir, primary.port)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.cmd = exec.Command(needRedis(t), conf, "--sentinel")
+		s.run()
+		t.Cleanup(s.kill)
+		addresses = append(addresses, s.addr())
+	}
+	for _, at := range addresses {
+		eventually(t, 30*time.Second, "the sentinels know each other and the replicas", func() bool {
+			m, err := doAt(t, at, "SENTINEL", "MASTER", "relayset").AsStrMap()
+			return err == nil && m["num-other-sentinels"] == "2" && m["num-slaves"] == "2"
+		})
+	}
+	return servers, addresses
+}
+
+func TestASentinelSetFailsOverUnderTraffic(t *testing.T) {
+	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "frozen": syscall.SIGSTOP} {
+		t.Run(name, func(t *testing.T) {
+			servers, sentinels := startSentinels(t)
+			o := redisConfig(sentinels...)
+			o.Redis.Sentinel.Master = "relayset"
+			o.Redis.Password = secretOf("secret")
+			outlive(t, o, func() { servers[0].signal(sig) }, func() {
+				if sig == syscall.SIGKILL {
+					servers[0].kill()
+					servers[0].start()
+				} else {
+					servers[0].signal(syscall.SIGCONT)
+				}
+			})
+		})
+	}
+}
