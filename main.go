@@ -50,7 +50,7 @@ func command() *cobra.Command {
 	root.AddCommand(
 		proxy.ServeCommand(build),
 		proxy.DemoCommand(build, simulated),
-		configs.CheckCommand(),
+		configs.CheckCommand(auth.ProbeRedis),
 		auth.KeysCommand(),
 		simulate.Command(),
 		proxy.HealthcheckCommand(),

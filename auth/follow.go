@@ -17,14 +17,14 @@ import (
 // beatScript is a sign of life both ways, on the connection that hears of
 // changes: a server that became a replica refuses it, one that no longer has
 // the slot redirects it, and what a lost message spoke of is in its answer.
-// KEYS: meta, changed, relays, marker. ARGV: the relay, the last change it knows, how
+// KEYS: meta, changed, relays, marker. ARGV: the relay ("": none, only a look), the last change it knows, how
 // many changes to answer. It answers marker, adopted, pepper's mark, last
 // change, relays, and subjects with their changes.
 var beatScript = newScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - 10000)
-redis.call('ZADD', KEYS[3], now, ARGV[1])
+if ARGV[1] ~= '' then redis.call('ZADD', KEYS[3], now, ARGV[1]) end
 local meta = redis.call('HMGET', KEYS[1], 'adopted', 'pepper', 'seq')
 local answer = {redis.call('GET', KEYS[4]) or '', meta[1] or '', meta[2] or '', meta[3] or '0', tostring(redis.call('ZCARD', KEYS[3]))}
 local list = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])

@@ -1,9 +1,12 @@
 package configs
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -32,12 +35,26 @@ type checkResult struct {
 	Problems []Problem `json:"problems"`
 	Warnings []Problem `json:"warnings"`
 	Online   []reach   `json:"online,omitempty"`
+	Stores   []Finding `json:"stores,omitempty"`
 }
+
+// Finding is what a Probe found out about one store.
+type Finding struct {
+	Store  string `json:"store"` // such as redis
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`         // what is there; or what is wrong
+	Hint   string `json:"hint,omitempty"` // what to change; with OK, what would be better
+}
+
+// Probe tries a store that the configuration uses, within a few seconds. It is
+// the package's own that owns the store; nil findings: it is not used.
+type Probe func(context.Context, *Config) []Finding
 
 // CheckCommand is `relay check`: it says everything that is wrong with a
 // configuration, or what it amounts to, and starts nothing. Its error has an
-// ExitCode: 78 for the configuration, 69 for an upstream out of reach.
-func CheckCommand() *cobra.Command {
+// ExitCode: 78 for the configuration, 69 for an upstream or a store that is out
+// of reach or of no use. probes are for --online.
+func CheckCommand(probes ...Probe) *cobra.Command {
 	var path string
 	var print, asJSON, online bool
 	cmd := &cobra.Command{
@@ -45,7 +62,8 @@ func CheckCommand() *cobra.Command {
 		Short: "Check the configuration and print every mistake in it",
 		Long: `Check reads the configuration, the secrets and the certificates that it names,
 and prints every mistake as file:line: key: what is wrong: what to do.
-Exit codes: 0 it is valid, 78 it is not, 69 an upstream is out of reach (--online).`,
+Exit codes: 0 it is valid, 78 it is not, 69 an upstream or a store is out of
+reach or of no use (--online).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
@@ -66,8 +84,20 @@ Exit codes: 0 it is valid, 78 it is not, 69 an upstream is out of reach (--onlin
 				err = &exitError{exitConfig, fmt.Sprintf("%s is not valid: %s", path, count(len(r.problems)+r.dropped, "problem"))}
 			} else if online {
 				result.Online = reachAll(cmd.Context(), config)
+				var wrong []string
 				if n := outOfReach(result.Online); n > 0 {
-					err = &exitError{exitUnavailable, count(n, "upstream") + " out of reach"}
+					wrong = append(wrong, count(n, "upstream")+" out of reach")
+				}
+				for _, probe := range probes {
+					for _, f := range probe(cmd.Context(), config) {
+						result.Stores = append(result.Stores, f)
+						if !f.OK {
+							wrong = append(wrong, f.Store+" cannot be used")
+						}
+					}
+				}
+				if len(wrong) > 0 {
+					err = &exitError{exitUnavailable, strings.Join(slices.Compact(wrong), ", ")}
 				}
 			}
 			result.OK = err == nil
@@ -94,7 +124,7 @@ Exit codes: 0 it is valid, 78 it is not, 69 an upstream is out of reach (--onlin
 	cmd.Flags().StringVarP(&path, "config", "c", "relay.yaml", "configuration file")
 	cmd.Flags().BoolVar(&print, "print", false, "print the configuration in effect, defaults included, secrets masked")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
-	cmd.Flags().BoolVar(&online, "online", false, "also connect to each upstream (TCP, and TLS for https) within 5 s")
+	cmd.Flags().BoolVar(&online, "online", false, "also connect to each upstream (TCP, and TLS for https) and try the stores, within 5 s each")
 	return cmd
 }
 
@@ -126,6 +156,21 @@ func (c *checkResult) write(stderr, stdout io.Writer) {
 			fmt.Fprintf(stderr, "upstream %s: %s is out of reach: %s\n", o.Upstream, o.Address, o.Error)
 		}
 	}
+	for i := range c.Stores {
+		c.Stores[i].write(stderr, stdout)
+	}
+}
+
+// write prints a finding and what to do about it.
+func (f *Finding) write(stderr, stdout io.Writer) {
+	out, line := stdout, f.Store+": "+f.Detail
+	if !f.OK {
+		out = stderr
+	}
+	if f.Hint != "" {
+		line += "\n  " + f.Hint
+	}
+	fmt.Fprintln(out, line)
 }
 
 // summary is one line that lets an operator see whether it is the right file.
