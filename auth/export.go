@@ -31,16 +31,9 @@ relay keys import --exported - takes it in, in this or another store.`,
 		Args: usageArgs(cobra.NoArgs, "takes no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return at.run(cmd, func(ctx context.Context, k keeper) error {
-				records, tenants, err := k.read(ctx)
+				file, err := exportOf(ctx, k)
 				if err != nil {
 					return err
-				}
-				file := exportFile{exportFormat, pepperMark(k.pepper()), make([]recordJSON, len(records)), make([]tenantJSON, len(tenants))}
-				for i, r := range records {
-					file.Keys[i] = jsonOf(r)
-				}
-				for i, t := range tenants {
-					file.Tenants[i] = tenantJSON{t.Name, t.Limits, t.Version}
 				}
 				encoder := json.NewEncoder(cmd.OutOrStdout())
 				encoder.SetEscapeHTML(false)
@@ -49,6 +42,21 @@ relay keys import --exported - takes it in, in this or another store.`,
 			})
 		},
 	}
+}
+
+func exportOf(ctx context.Context, k keeper) (*exportFile, error) {
+	records, tenants, err := k.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	file := &exportFile{exportFormat, pepperMark(k.pepper()), make([]recordJSON, len(records)), make([]tenantJSON, len(tenants))}
+	for i, r := range records {
+		file.Keys[i] = jsonOf(r)
+	}
+	for i, t := range tenants {
+		file.Tenants[i] = tenantJSON{t.Name, t.Limits, t.Version}
+	}
+	return file, nil
 }
 
 // importExport stores what an export holds.
@@ -63,24 +71,24 @@ func importExport(ctx context.Context, k keeper, in io.Reader, replace bool) ([]
 	}
 	var file exportFile
 	if err := decodeStrict(data, &file); err != nil {
-		return nil, fmt.Errorf("the input is no export: %w; nothing was imported", err)
+		return nil, badInput{fmt.Errorf("the input is no export: %w; nothing was imported", err)}
 	}
 	switch {
 	case file.Format != exportFormat:
-		return nil, errors.New(`the input is not what "relay keys export" of this version prints; nothing was imported`)
+		return nil, bad(`the input is not what "relay keys export" of this version prints; nothing was imported`)
 	case file.Pepper != pepperMark(k.pepper()) && len(file.Keys) > 0:
 		return nil, &exitError{exitConfig, errors.New("the export was made with another pepper, or without one: its keys would never be found; nothing was imported")}
 	}
 	records := make([]*Record, len(file.Keys))
 	for i := range file.Keys {
 		if records[i], err = file.Keys[i].record(); err != nil {
-			return nil, fmt.Errorf("key %d of the export: %w; nothing was imported", i+1, err)
+			return nil, bad("key %d of the export: %w; nothing was imported", i+1, err)
 		}
 	}
 	tenants := make([]*Tenant, len(file.Tenants))
 	for i, t := range file.Tenants {
 		if err := checkOneTenant(t.Tenant); err != nil {
-			return nil, fmt.Errorf("tenant %d of the export: %w; nothing was imported", i+1, err)
+			return nil, bad("tenant %d of the export: %w; nothing was imported", i+1, err)
 		}
 		tenants[i] = &Tenant{Name: t.Tenant, Limits: t.Limits}
 	}

@@ -25,6 +25,9 @@ var (
 	errPepperNew     = &exitError{exitConfig, errors.New("the keys of this file were made without a pepper, and keys.pepper_file is set: take it out, or begin a new keys file")}
 )
 
+// errNoFile says that there are no keys yet.
+var errNoFile = errors.New("does not exist")
+
 // checkPepper refuses a file whose digests were made in another way: every key
 // would seem unknown.
 func (f *keysFile) checkPepper(pepper []byte) error {
@@ -40,7 +43,7 @@ func (f *keysFile) checkPepper(pepper []byte) error {
 func (k *fileKeeper) read(context.Context) ([]*Record, []*Tenant, error) {
 	data, _, err := readWhole(k.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf(`keys file %q does not exist; "relay keys create" makes it`, k.path)
+		return nil, nil, fmt.Errorf(`keys file %q %w; "relay keys create" makes it`, k.path, errNoFile)
 	}
 	if err != nil {
 		return nil, nil, err

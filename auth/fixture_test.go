@@ -20,3 +20,6 @@ func (f *keysFile) revoke(i int, now time.Time) {
 }
 
 func secretOf(s string) configs.Secret { return configs.NewSecret(s) }
+
+// secondOrTwo is within what even the keys file follows.
+const secondOrTwo = 3 * time.Second

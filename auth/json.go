@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"streamrelay/auth/limits"
@@ -92,6 +93,8 @@ func jsonProblem(err error) error {
 		return fmt.Errorf("not JSON at byte %d", syntax.Offset)
 	case errors.As(err, &kind):
 		return fmt.Errorf("%s: want another type than %s", orElse(kind.Field, "value"), kind.Value)
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return errors.New("not JSON: it ends early")
 	case bytes.HasPrefix([]byte(err.Error()), []byte("json: unknown field")):
 		return errors.New("an unknown field")
 	}

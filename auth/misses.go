@@ -166,7 +166,7 @@ func (s *redisStore) fetch(digest Digest, now time.Time) (*Record, Status) {
 		generation := s.gens[genOf(&digest)].Load()
 		s.fetches.Add(1)
 		marker, values, err := readSubjects(ctx, *client, &s.names, []string{subjectOfDigest(&digest)})
-		if err != nil || marker != s.marker() {
+		if known := s.marker(); err != nil || marker != known && known != "" {
 			break
 		}
 		r, current := s.apply(digest, values[0], generation)

@@ -37,6 +37,7 @@ type Store struct {
 	keeper  keeper
 	log     zerolog.Logger
 
+	apiToken  configs.Secret
 	statePath string
 	saved     time.Time     // when the state was written last
 	took      time.Duration // and how long that took
@@ -49,7 +50,7 @@ type Store struct {
 // is an error. Redis that does not answer is none: known keys of the state file
 // go on, and the store follows Redis as soon as it is there.
 func Open(o Options) (*Store, error) {
-	s := &Store{log: o.Log, statePath: o.Keys.StateFile, stop: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Store{log: o.Log, statePath: o.Keys.StateFile, apiToken: o.Keys.APIToken, stop: make(chan struct{}), stopped: make(chan struct{})}
 	st, err := readState(o.Keys.StateFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn().Err(err).Msg("state of the last run cannot be used")
