@@ -85,9 +85,9 @@ func TestCheckTakesPrintOrJSON(t *testing.T) {
 }
 
 func TestCheckRefusesWhatServeRefuses(t *testing.T) {
-	path := writeFile(t, oneUpstream+"    proxy_url: http://proxy:3128\n", 0o600)
+	path := writeFile(t, oneUpstream+"clickhouse: {address: \"127.0.0.1:9000\"}\n", 0o600)
 	_, stderr, code := runCheck(t, "-c", path)
-	if code != 78 || !strings.HasPrefix(stderr, path+":6: upstreams[0].proxy_url: forward proxies are not built in this version") {
+	if code != 78 || !strings.HasPrefix(stderr, path+":6: clickhouse.address: writing requests to ClickHouse is not built in this version") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }

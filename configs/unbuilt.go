@@ -38,8 +38,6 @@ func findUnbuilt(c *Config) []unbuilt {
 	refuse(c.ClickHouse.Address != "", "clickhouse.address", clickhouse)
 	refuse(len(c.ClickHouse.Shards) > 0, "clickhouse.shards", clickhouse)
 
-	note(c.Keys.EndStreamsOnRevoke, "keys.end_streams_on_revoke", "not applied in this version: a stream that is open when its key is revoked goes on to its end")
 	note(c.RequestLog != Default().RequestLog, "request_log", "not applied in this version: requests are written to the access log and metrics only")
-	note(len(c.Prices) > 0, "prices", "not applied in this version: tokens are counted, costs are not")
 	return found
 }

@@ -23,7 +23,9 @@ type admin struct {
 	token *[sha256.Size]byte // nil: loopback or unix, no token asked for
 }
 
-func newAdmin(cfg configs.Admin, s *Server) (*admin, error) {
+// newAdmin opens the listener. api serves /api/ with a token of its own; nil:
+// there is none.
+func newAdmin(cfg configs.Admin, s *Server, api http.Handler) (*admin, error) {
 	a := &admin{}
 	if token := cfg.Token.Reveal(); token != "" {
 		sum := sha256.Sum256([]byte(token))
@@ -49,8 +51,13 @@ func newAdmin(cfg configs.Admin, s *Server) (*admin, error) {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	outer := http.NewServeMux()
+	outer.Handle("/", a.guard(mux))
+	if api != nil {
+		outer.Handle("/api/", api)
+	}
 	a.http = &http.Server{
-		Handler:           a.guard(mux),
+		Handler:           outer,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      5 * time.Minute, // a profile takes as long as it is asked to,

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"net/netip"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -47,7 +48,7 @@ func (c *clientConn) checkHead(h *fasthttp.RequestHeader) *apiError {
 }
 
 // admit decides on everything but the body, before a byte of it is read.
-func (s *Server) admit(h *fasthttp.RequestHeader, a *admission) *apiError {
+func (s *Server) admit(h *fasthttp.RequestHeader, a *admission, client netip.Addr) *apiError {
 	err := a.describe(h)
 	if !knownMethod(h.Method()) {
 		return errMethod
@@ -64,7 +65,7 @@ func (s *Server) admit(h *fasthttp.RequestHeader, a *admission) *apiError {
 	if h1.EqualFold(a.head.upgrade, "websocket") {
 		return errUpgrade
 	}
-	if err := s.authenticate(a); err != nil {
+	if err := s.authenticate(a, client); err != nil {
 		return err
 	}
 	return s.planBody(h, a)
@@ -90,7 +91,7 @@ func (a *admission) describe(h *fasthttp.RequestHeader) *apiError {
 }
 
 // authenticate finds the key's record and the tenant the request is for.
-func (s *Server) authenticate(a *admission) *apiError {
+func (s *Server) authenticate(a *admission, client netip.Addr) *apiError {
 	var queryKey []byte
 	if len(a.target.query) > 0 {
 		if !peek.QueryAgrees(a.target.query, queryKeys[:]...) {
@@ -106,11 +107,17 @@ func (s *Server) authenticate(a *admission) *apiError {
 	if err != nil {
 		return err
 	}
-	rec, status := s.keys.Lookup(key, time.Now().Unix())
+	rec, status := s.keys.LookupFrom(key, client, time.Now().Unix())
 	switch status {
 	case auth.Found:
 	case auth.Unavailable:
 		return errKeysUnavailable
+	case auth.TooManyMisses:
+		return errTooManyMisses
+	case auth.Revoked, auth.Disabled:
+		return errRevoked
+	case auth.Expired:
+		return errExpired
 	default:
 		return errBadKey
 	}
@@ -122,6 +129,9 @@ func (s *Server) authenticate(a *admission) *apiError {
 		return errTenant
 	}
 	a.rec, a.tenant = rec, tenant
+	if !rec.AllowsPath(a.target.path) {
+		return errPathNotAllowed
+	}
 	return nil
 }
 

@@ -89,6 +89,7 @@ func (x *exchange) writeHead() {
 		h.AddBytesKV(f.Name, f.Value)
 	}
 	h.SetBytesV("X-Request-Id", x.requestID)
+	x.writeHeadroom(h)
 	if stream {
 		// Or a proxy in front keeps the events until the end.
 		h.Set("Cache-Control", "no-cache, no-transform")

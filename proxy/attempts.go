@@ -102,7 +102,10 @@ func (x *exchange) connect() *apiError {
 	}
 	x.conn = conn
 	if !x.c.watch(conn) {
-		return errDraining // or the client left meanwhile: refuse looks
+		if e := endedBy(x.interrupted()); e != nil {
+			return e
+		}
+		return errUpstreamCut // the client left meanwhile: refuse says what it is
 	}
 	return nil
 }

@@ -276,10 +276,8 @@ func (x *exchange) await(out outlet) *apiError {
 		case arrivedBytes:
 			x.till = headroom + n
 			return nil
-		case clientLeft:
-			return nil
-		case relayDrains:
-			return errDraining
+		case clientLeft, relayDrains, keyEnded:
+			return endedBy(what)
 		case arrivedEnd:
 			return x.ans.eof()
 		case arrivedCut:

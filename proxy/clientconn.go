@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"streamrelay/auth"
 	"streamrelay/pool"
 )
 
@@ -35,9 +36,11 @@ type clientConn struct {
 	gone    atomic.Bool   // the client closed its side
 	goneAt  atomic.Int64  // when the watcher saw it
 	drained atomic.Bool   // the relay ends the exchange, being told to stop
-	mu      sync.Mutex    // protects up and wake
+	revoked atomic.Bool   // the exchange's key was: the relay ends it
+	mu      sync.Mutex    // protects up, wake and rec
 	up      *pool.Conn    // whom to interrupt when the client goes; nil: nobody
 	wake    chan struct{} // ends a sleep; nil: there was none yet
+	rec     *auth.Record  // whose exchange is under way, where a revocation ends it; nil: nobody's
 
 	closed atomic.Bool
 	x      exchange // the one exchange that an HTTP/1.1 connection has at a time
@@ -139,7 +142,12 @@ func (c *clientConn) watch(up *pool.Conn) bool {
 	c.mu.Lock()
 	c.up = up
 	c.mu.Unlock()
-	return !c.gone.Load() && !c.drained.Load()
+	return c.mayWait()
+}
+
+// mayWait reports whether nothing has happened that ends the exchange.
+func (c *clientConn) mayWait() bool {
+	return !c.gone.Load() && !c.drained.Load() && !c.revoked.Load()
 }
 
 // unwatch takes the registration back; after it nobody interrupts the
@@ -147,6 +155,35 @@ func (c *clientConn) watch(up *pool.Conn) bool {
 func (c *clientConn) unwatch() {
 	c.mu.Lock()
 	c.up = nil
+	c.mu.Unlock()
+}
+
+// holdRecord notes whose exchange is under way.
+func (c *clientConn) holdRecord(rec *auth.Record) {
+	c.mu.Lock()
+	c.rec = rec
+	c.mu.Unlock()
+	if rec.Ended() { // before anybody could have been told
+		c.endIfRevoked()
+	}
+}
+
+// dropRecord ends what holdRecord began; after it no revocation ends anything.
+func (c *clientConn) dropRecord() {
+	c.mu.Lock()
+	c.rec = nil
+	c.revoked.Store(false)
+	c.mu.Unlock()
+}
+
+// endIfRevoked ends the exchange under way where its key has ended.
+func (c *clientConn) endIfRevoked() {
+	c.mu.Lock()
+	ended := c.rec != nil && c.rec.Ended()
+	if ended {
+		c.revoked.Store(true)
+		c.interruptLocked()
+	}
 	c.mu.Unlock()
 }
 
@@ -174,6 +211,11 @@ func (c *clientConn) drain() {
 
 func (c *clientConn) interrupt() {
 	c.mu.Lock()
+	c.interruptLocked()
+	c.mu.Unlock()
+}
+
+func (c *clientConn) interruptLocked() {
 	if c.up != nil {
 		c.up.Interrupt()
 	}
@@ -183,7 +225,6 @@ func (c *clientConn) interrupt() {
 		default:
 		}
 	}
-	c.mu.Unlock()
 }
 
 // sleep waits for d, and reports false as soon as the client has gone or the
@@ -195,7 +236,7 @@ func (c *clientConn) sleep(d time.Duration) bool {
 	}
 	wake := c.wake
 	c.mu.Unlock()
-	if c.gone.Load() || c.drained.Load() {
+	if !c.mayWait() {
 		return false
 	}
 	t := time.NewTimer(d)
@@ -204,7 +245,7 @@ func (c *clientConn) sleep(d time.Duration) bool {
 	case <-wake:
 	case <-t.C:
 	}
-	return !c.gone.Load() && !c.drained.Load()
+	return c.mayWait()
 }
 
 // Close closes the connection once. Where an answer went out before the

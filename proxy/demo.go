@@ -95,7 +95,7 @@ func demo(out io.Writer, b Build, simulated Simulated, listen string, once bool)
 	ignoreBrokenPipes()
 	log := telemetry.NewLog(os.Stderr, cfg.Log.Level)
 	defer log.Close()
-	p, err := newProcess(cfg, auth.NewStatic(&auth.Record{ID: "demo", Name: "demo", Digest: auth.DigestOf(nil, []byte(DemoKey)), Tenants: []string{"*"}}), log, b)
+	p, err := newProcess(cfg, keyring{table: auth.NewStatic(&auth.Record{ID: "demo", Name: "demo", Digest: auth.DigestOf(nil, []byte(DemoKey)), Tenants: []string{"*"}})}, log, b)
 	if err != nil {
 		return err
 	}

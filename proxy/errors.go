@@ -48,6 +48,14 @@ var (
 		message: "Two different credentials were provided. Send the key once."}
 	errKeysUnavailable = &apiError{status: 503, typ: "server_error", code: "keys_unavailable", end: telemetry.Denied, retryAfter: 1,
 		message: "The key cannot be checked at the moment."}
+	errRevoked  = &apiError{status: 401, typ: invalidRequest, code: "invalid_api_key", end: telemetry.Denied, message: errBadKey.message}
+	errExpired  = &apiError{status: 401, typ: invalidRequest, code: "invalid_api_key", end: telemetry.Denied, message: errBadKey.message}
+	errKeyEnded = &apiError{status: 401, typ: invalidRequest, code: "invalid_api_key", end: telemetry.Denied, retry: "false", close: true,
+		message: "The key was revoked."}
+	errTooManyMisses = &apiError{status: 429, typ: "requests", code: "rate_limit_exceeded", end: telemetry.Limited, retryAfter: 1,
+		message: "Too many unknown keys were tried. Try again shortly."}
+	errPathNotAllowed = &apiError{status: 403, typ: "permission_error", code: "path_not_allowed", end: telemetry.Denied,
+		message: "This key may not use this path."}
 	errTenant = &apiError{status: 403, typ: "permission_error", code: "tenant_not_allowed", end: telemetry.Denied,
 		message: "This key may not act for the tenant named in X-Tenant-ID."}
 	errModelNotAllowed = &apiError{status: 403, typ: "permission_error", code: "model_not_allowed", param: "model", end: telemetry.Denied,

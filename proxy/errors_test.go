@@ -30,7 +30,7 @@ type listed struct {
 
 // namedErrors lists every refusal whose text never varies.
 var namedErrors = []listed{
-	{"errNoKey", errNoKey}, {"errBadKey", errBadKey}, {"errTwoKeys", errTwoKeys}, {"errKeysUnavailable", errKeysUnavailable},
+	{"errNoKey", errNoKey}, {"errBadKey", errBadKey}, {"errRevoked", errRevoked}, {"errExpired", errExpired}, {"errKeyEnded", errKeyEnded}, {"errTooManyMisses", errTooManyMisses}, {"errPathNotAllowed", errPathNotAllowed}, {"errTwoKeys", errTwoKeys}, {"errKeysUnavailable", errKeysUnavailable},
 	{"errTenant", errTenant}, {"errModelNotAllowed", errModelNotAllowed}, {"errModelNotFound", errModelNotFound}, {"errModelFirst", errModelFirst},
 	{"errUnknownURL", errUnknownURL}, {"errUnknownObject", errUnknownObject}, {"errPreviousResponse", errPreviousResponse}, {"errNoneReady", errNoneReady}, {"errNoUpstream", errNoUpstream}, {"errMethod", errMethod}, {"errVersion", errVersion},
 	{"errUpgrade", errUpgrade}, {"errDotDot", errDotDot}, {"errPathBytes", errPathBytes}, {"errConnection", errConnection}, {"errTarget", errTarget},
@@ -218,7 +218,7 @@ func checkErrorHead(t *testing.T, res *fasthttp.Response, e *apiError, d configs
 	if e.close != h.ConnectionClose() && e.status != 426 {
 		t.Errorf("connection close: %t, want %t", h.ConnectionClose(), e.close)
 	}
-	if (e.status == 503) != (e.retryAfter > 0) && e.status < 500 {
+	if (e.status == 503 || e.status == 429) != (e.retryAfter > 0) && e.status < 500 {
 		t.Errorf("status %d with Retry-After %d", e.status, e.retryAfter)
 	}
 	if e.status == 503 && e.retryAfter == 0 {

@@ -3,10 +3,12 @@ package proxy
 import (
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
+	"streamrelay/auth/limits"
 	"streamrelay/pool"
 	"streamrelay/proxy/h1"
 	"streamrelay/proxy/peek"
@@ -31,6 +33,10 @@ type exchange struct {
 	ready      int64 // when the request was there, its body included
 	connecting int64 // ns spent on connections
 	obs        telemetry.Request
+
+	// What it may use.
+	grant   limits.Grant
+	refusal limits.Refusal // why it may not; of Kind None: it may
 
 	// The request's body.
 	reqBody   requestBody
@@ -90,6 +96,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.routing = x.srv.routing.Load()
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
 	x.formModel = peek.Edit{}
+	x.grant, x.refusal = limits.Grant{}, limits.Refusal{}
 	x.ready, x.connecting = x.start, 0
 	x.obs = telemetry.Request{
 		ID: telemetry.NewID(wall), Start: wall,
@@ -162,10 +169,13 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	if err != nil {
 		_ = x.adm.describe(&ctx.Request.Header) // for the answer's dialect
 	} else {
-		err = s.admit(&ctx.Request.Header, &x.adm)
+		err = s.admit(&ctx.Request.Header, &x.adm, x.c.remote)
 	}
 	x.adopt()
 	if err == nil {
+		if s.endRevoked {
+			x.c.holdRecord(x.adm.rec)
+		}
 		err = x.takeBody()
 	}
 	if err == nil {
@@ -176,6 +186,9 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	}
 	if err == nil {
 		err = x.plan()
+	}
+	if err == nil {
+		err = x.admitted()
 	}
 	if err == nil {
 		err = x.forward()
@@ -202,6 +215,10 @@ func (x *exchange) refuse(e *apiError) {
 		return
 	}
 	writeError(x.ctx, e, x.adm.target.dialect, x.requestID)
+	if x.refusal.Kind != limits.None {
+		x.writeHeadroom(&x.ctx.Response.Header)
+		x.ctx.Response.Header.Set("Retry-After-Ms", strconv.FormatInt(max(x.refusal.Retry.Milliseconds(), 1), 10))
+	}
 	if x.elsewhere {
 		x.ctx.Response.Header.Set("X-Should-Retry", "false") // others were asked already
 	}
@@ -236,6 +253,9 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	x.in.Put()
 	x.in = nil
 	x.try.End(wentWell(end, x.obs.UpstreamStatus))
+	if x.srv.endRevoked {
+		x.c.dropRecord()
+	}
 	x.c.read.idle = 0
 	o := &x.obs
 	o.End = end
@@ -249,6 +269,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	}
 	x.ans.end(now)
 	x.ans.observe(o, x.start)
+	x.settle()
 	x.srv.tel.Observe(o)
 	x.ctx = nil
 }

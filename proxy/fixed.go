@@ -97,13 +97,17 @@ func (s *Server) countRefusal(e *apiError) {
 		s.tel.AuthFailed(telemetry.AuthMissing)
 	case errBadKey:
 		s.tel.AuthFailed(telemetry.AuthInvalid)
+	case errRevoked, errKeyEnded:
+		s.tel.AuthFailed(telemetry.AuthRevoked)
+	case errExpired:
+		s.tel.AuthFailed(telemetry.AuthExpired)
 	case errTwoKeys:
 		s.tel.AuthFailed(telemetry.AuthConflict)
 	case errTenant:
 		s.tel.AuthFailed(telemetry.AuthTenant)
-	case errModelNotAllowed:
+	case errModelNotAllowed, errPathNotAllowed:
 		s.tel.AuthFailed(telemetry.AuthForbidden)
-	case errKeysUnavailable:
+	case errKeysUnavailable, errTooManyMisses:
 		s.tel.AuthFailed(telemetry.AuthUnavailable)
 	case errMethod:
 		s.tel.Rejected(telemetry.RejectMethod)

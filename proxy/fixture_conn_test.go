@@ -102,7 +102,7 @@ func received(t testing.TB, c *clientConn, raw []byte) (ctx *fasthttp.RequestCtx
 	x.begin(ctx)
 	e = c.checkHead(&ctx.Request.Header)
 	if e == nil {
-		e = c.srv.admit(&ctx.Request.Header, &x.adm)
+		e = c.srv.admit(&ctx.Request.Header, &x.adm, c.remote)
 	}
 	x.adopt()
 	c.take(c.read.to - c.read.from)

@@ -55,8 +55,8 @@ func (x *exchange) startAnswer() *apiError {
 				return e
 			}
 			return nil
-		case relayDrains:
-			return errDraining
+		case relayDrains, keyEnded:
+			return endedBy(what)
 		default:
 			return errUpstreamCut
 		}

@@ -17,6 +17,7 @@ const (
 	arrivedCut           // the connection broke
 	clientLeft
 	relayDrains
+	keyEnded
 )
 
 // receive waits until the deadline (unix ns; 0: for ever) for the upstream's
@@ -54,6 +55,8 @@ func (x *exchange) interrupted() arrival {
 		return clientLeft
 	case x.c.drained.Load():
 		return relayDrains
+	case x.c.revoked.Load():
+		return keyEnded
 	}
 	return arrivedBytes
 }
@@ -64,4 +67,16 @@ func isTimeout(err error) bool {
 	}
 	var ne net.Error
 	return !errors.Is(err, io.EOF) && errors.As(err, &ne) && ne.Timeout()
+}
+
+// endedBy is the error of an arrival that ends the exchange from outside; nil:
+// it does not, or the client has left.
+func endedBy(what arrival) *apiError {
+	switch what {
+	case relayDrains:
+		return errDraining
+	case keyEnded:
+		return errKeyEnded
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -27,9 +28,15 @@ type process struct {
 	tel    *telemetry.Telemetry
 }
 
+// keyring is where keys are looked up.
+type keyring struct {
+	table *auth.Table
+	store *auth.Store // with limits and states of its own; nil: the table alone
+}
+
 // newProcess builds a relay for cfg and opens its listeners, so that whoever
-// gets it knows its addresses. keys answers lookups.
-func newProcess(cfg *configs.Config, keys *auth.Table, log *telemetry.Log, b Build) (_ *process, err error) {
+// gets it knows its addresses.
+func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) (_ *process, err error) {
 	names := make([]string, len(cfg.Upstreams))
 	for i, u := range cfg.Upstreams {
 		names[i] = u.Name
@@ -40,8 +47,20 @@ func newProcess(cfg *configs.Config, keys *auth.Table, log *telemetry.Log, b Bui
 		Access: cfg.Log.Access, Log: log,
 	})
 	p := &process{log: log, tel: tel}
-	if p.srv, err = New(Options{Config: cfg, Keys: keys, Telemetry: tel, Log: log}); err != nil {
+	o := Options{Config: cfg, Keys: keys.table, Telemetry: tel, Log: log}
+	if keys.store != nil {
+		o.Admit, o.Ready = keys.store.Admit, keysReady(keys.store)
+	}
+	if p.srv, err = New(o); err != nil {
 		return nil, err
+	}
+	var api http.Handler
+	if keys.store != nil {
+		publishKeys(tel, keys.store)
+		api = keys.store.API()
+		if cfg.Keys.EndStreamsOnRevoke {
+			keys.store.OnEnd(p.srv.EndRevoked)
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -52,7 +71,7 @@ func newProcess(cfg *configs.Config, keys *auth.Table, log *telemetry.Log, b Bui
 		return nil, &listenError{"listen", err}
 	}
 	if cfg.Admin.Listen != "" {
-		if p.admin, err = newAdmin(cfg.Admin, p.srv); err != nil {
+		if p.admin, err = newAdmin(cfg.Admin, p.srv, api); err != nil {
 			return nil, err
 		}
 	}

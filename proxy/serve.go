@@ -66,12 +66,12 @@ func serve(path string, b Build) error {
 	for _, text := range ignored {
 		log.Warn().Msg(text)
 	}
-	store, err := auth.OpenFile(cfg.Keys.File, auth.FileOptions{Log: log.Zerolog()})
+	store, err := auth.Open(auth.Options{Keys: cfg.Keys, Redis: cfg.Redis, Prices: cfg.Prices, Log: log.Zerolog()})
 	if err != nil {
-		return &exitError{exitConfig, fmt.Errorf("open keys.file: %w", err)}
+		return &exitError{exitConfig, fmt.Errorf("open the keys: %w", err)}
 	}
 	defer store.Close()
-	p, err := newProcess(cfg, store.Table(), log, b)
+	p, err := newProcess(cfg, keyring{store.Table(), store}, log, b)
 	if err != nil {
 		if errors.As(err, new(*listenError)) {
 			return err // the file is right, the machine is not

@@ -14,15 +14,19 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"streamrelay/auth"
+	"streamrelay/auth/limits"
 	"streamrelay/configs"
 	"streamrelay/pool"
 	"streamrelay/telemetry"
 )
 
-// Options are what a Server is made of. All but Ready are needed.
+// Options are what a Server is made of. All but Admit and Ready are needed.
 type Options struct {
-	Config    *configs.Config
-	Keys      *auth.Table
+	Config *configs.Config
+	Keys   *auth.Table
+	// Admit decides by the limits of key and tenant, as auth.Store.Admit does.
+	// Nil: nothing is limited.
+	Admit     func(*limits.Grant, *auth.Record, []byte, *limits.Ask) (limits.Refusal, bool)
 	Telemetry *telemetry.Telemetry
 	Log       *telemetry.Log
 	Ready     func() error // nil: ready as soon as it serves
@@ -39,6 +43,8 @@ type Server struct {
 	stream       configs.Stream
 	includeUsage bool
 	keys         *auth.Table
+	admission    func(*limits.Grant, *auth.Record, []byte, *limits.Ask) (limits.Refusal, bool) // nil: no limits
+	endRevoked   bool
 	tel          *telemetry.Telemetry
 	log          *telemetry.Log
 	ready        func() error
@@ -66,7 +72,7 @@ func New(o Options) (*Server, error) {
 	cfg := o.Config
 	s := &Server{
 		limits: cfg.Limits, stream: cfg.Stream, includeUsage: cfg.Stream.IncludeUsage == "auto",
-		keys: o.Keys, tel: o.Telemetry, log: o.Log, ready: o.Ready,
+		keys: o.Keys, admission: o.Admit, endRevoked: cfg.Keys.EndStreamsOnRevoke, tel: o.Telemetry, log: o.Log, ready: o.Ready,
 		buffers: &pool.Buffers{}, stopping: make(chan struct{}),
 	}
 	if cfg.TLS.Enabled() {

@@ -97,8 +97,8 @@ func (x *exchange) readOn(at int) (int, *apiError) {
 	switch what {
 	case arrivedBytes:
 		return n, nil
-	case relayDrains:
-		return 0, errDraining
+	case relayDrains, keyEnded:
+		return 0, endedBy(what)
 	case arrivedTime:
 		if t := x.ans.total; t > 0 && x.srv.now() >= t {
 			return 0, errTotalTimeout

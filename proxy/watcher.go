@@ -129,17 +129,21 @@ func (w *watcher) close() {
 	<-w.done
 }
 
-// drain tells every exchange under way to end now.
-func (w *watcher) drain() {
+// all returns the connections that are open.
+func (w *watcher) all() (list []*clientConn) {
 	w.mu.Lock()
-	var all []*clientConn
+	defer w.mu.Unlock()
 	for _, s := range w.slots {
 		if s.conn != nil {
-			all = append(all, s.conn)
+			list = append(list, s.conn)
 		}
 	}
-	w.mu.Unlock()
-	for _, c := range all {
+	return list
+}
+
+// drain tells every exchange under way to end now.
+func (w *watcher) drain() {
+	for _, c := range w.all() {
 		c.drain()
 	}
 }

@@ -51,9 +51,10 @@ type record struct {
 type option struct {
 	keys    []*auth.Record
 	ready   func() error
-	silent  bool // no records, no log kept: for what counts allocations
-	panics  bool // panics are what the test is about
-	noCheck bool // the test leaves exchanges behind on purpose
+	silent  bool        // no records, no log kept: for what counts allocations
+	panics  bool        // panics are what the test is about
+	store   *auth.Store // instead of the test's own keys
+	noCheck bool        // the test leaves exchanges behind on purpose
 }
 
 // key returns a record for a key that may act for the tenants given.
@@ -94,6 +95,9 @@ func startRelay(t testing.TB, yaml string, options ...option) *relay {
 	for _, one := range options {
 		o.keys = append(o.keys, one.keys...)
 		o.silent, o.panics, o.noCheck = o.silent || one.silent, o.panics || one.panics, o.noCheck || one.noCheck
+		if one.store != nil {
+			o.store = one.store
+		}
 		if one.ready != nil {
 			o.ready = one.ready
 		}
@@ -122,9 +126,11 @@ func startRelay(t testing.TB, yaml string, options ...option) *relay {
 	}
 	rl.tel = telemetry.New(opts)
 	keys := append([]*auth.Record{key("k1", testKey, "acme")}, o.keys...)
-	rl.srv, err = proxy.New(proxy.Options{
-		Config: cfg, Keys: auth.NewStatic(keys...), Telemetry: rl.tel, Log: log, Ready: o.ready,
-	})
+	po := proxy.Options{Config: cfg, Keys: auth.NewStatic(keys...), Telemetry: rl.tel, Log: log, Ready: o.ready}
+	if o.store != nil {
+		po.Keys, po.Admit = o.store.Table(), o.store.Admit
+	}
+	rl.srv, err = proxy.New(po)
 	if err != nil {
 		t.Fatalf("new server: %v", err)
 	}
