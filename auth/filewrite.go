@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -65,7 +66,8 @@ func editFile(path string, edit func(*keysFile) error) error {
 	if len(data) > maxFile {
 		return fmt.Errorf("write %q: it would be larger than %d MiB; so many keys belong into Redis", path, maxFile>>20)
 	}
-	if err := replaceFile(path, data, info); err != nil {
+	fill := func(w io.Writer) error { _, err := w.Write(data); return err }
+	if err := replaceFile(path, fill, info); err != nil {
 		return fmt.Errorf("write keys file: %w", err)
 	}
 	return nil
@@ -98,10 +100,10 @@ func tempName(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
 }
 
-// replaceFile puts data under path by way of a temporary file, on disk before
+// replaceFile puts what fill writes under path by way of a temporary file, on disk before
 // it is seen. like is the file that is replaced: its owner stays, since root may
 // run the command and the relay must read the result. nil: there is none.
-func replaceFile(path string, data []byte, like fs.FileInfo) (err error) {
+func replaceFile(path string, fill func(io.Writer) error, like fs.FileInfo) (err error) {
 	temp := tempName(path)
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -122,7 +124,7 @@ func replaceFile(path string, data []byte, like fs.FileInfo) (err error) {
 			return err
 		}
 	}
-	if _, err := file.Write(data); err != nil {
+	if err := fill(file); err != nil {
 		return err
 	}
 	if err := file.Sync(); err != nil {

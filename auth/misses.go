@@ -120,13 +120,10 @@ func (s *redisStore) missing(key []byte, digest Digest, client netip.Addr) (*Rec
 	if s.phase.Load() != phaseReady {
 		return nil, Unavailable
 	}
-	if !s.misses.allow(client, now) {
-		return nil, TooManyMisses
-	}
 	s.flights.mu.Lock()
 	f, under := s.flights.of[digest]
-	if !under {
-		if len(s.flights.of) >= maxFlights {
+	if !under { // who joins a question costs nothing
+		if len(s.flights.of) >= maxFlights || !s.misses.allow(client, now) {
 			s.flights.mu.Unlock()
 			return nil, TooManyMisses
 		}

@@ -129,14 +129,13 @@ func doAt(t testing.TB, addr string, args ...string) rueidis.RedisResult {
 	return c.Do(ctx, c.B().Arbitrary(args...).Build())
 }
 
-// proxy stands between a relay and Redis, and can become a black hole: it then
+// blackhole stands between a relay and Redis, and can become a black hole: it then
 // takes everything, tells nothing and closes nothing.
 type blackhole struct {
 	ln   net.Listener
 	to   string
 	open sync.Map
 	hole atomic.Bool
-	wake chan struct{}
 }
 
 func newBlackhole(t testing.TB, to string) *blackhole {

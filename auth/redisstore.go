@@ -60,7 +60,6 @@ type redisStore struct {
 	lastErr  atomic.Pointer[string]
 	beats    atomic.Int64
 	fetches  atomic.Int64
-	dirty    atomic.Bool // the table differs from the state file
 
 	mu      sync.Mutex
 	pending map[string]struct{} // subjects that changed and were not read yet
@@ -107,7 +106,7 @@ func (s *redisStore) lend() (rueidis.Client, error) {
 }
 
 // errAway is what a change gets while Redis is away.
-var errAway = &exitError{exitUnavailable, errors.New("Redis is away: try again when it is back")}
+var errAway = &exitError{exitUnavailable, errors.New("redis is away: try again when it is back")}
 
 // start goes on from a state and begins to follow Redis.
 func (s *redisStore) start(st *state) {

@@ -2,10 +2,10 @@ package auth
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,20 +48,24 @@ const (
 
 // writeState replaces the file, mode 0600.
 func writeState(path string, s *state) error {
-	var b bytes.Buffer
-	line := func(v []byte) { b.Write(v); b.WriteByte('\n') }
-	line(mustJSON(stateHead{stateFormat, s.At, optionalTime(s.Proof), s.Marker, s.Seq, s.Pepper, s.Spent, len(s.Tenants), len(s.Records)}))
-	for _, t := range s.Tenants {
-		line(encodeTenant(t))
-	}
-	for _, r := range s.Records {
-		line(encodeRecord(r))
-	}
-	b.WriteString(stateEnd)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write keys.state_file: %w", err)
 	}
-	if err := replaceFile(path, b.Bytes(), nil); err != nil {
+	fill := func(w io.Writer) error {
+		// A bufio.Writer keeps the first error for Flush.
+		b := bufio.NewWriterSize(w, 64<<10)
+		line := func(v []byte) { _, _ = b.Write(append(v, '\n')) }
+		line(mustJSON(stateHead{stateFormat, s.At, optionalTime(s.Proof), s.Marker, s.Seq, s.Pepper, s.Spent, len(s.Tenants), len(s.Records)}))
+		for _, t := range s.Tenants {
+			line(encodeTenant(t))
+		}
+		for _, r := range s.Records {
+			line(encodeRecord(r))
+		}
+		_, _ = b.WriteString(stateEnd)
+		return b.Flush()
+	}
+	if err := replaceFile(path, fill, nil); err != nil {
 		return fmt.Errorf("write keys.state_file: %w", err)
 	}
 	return nil

@@ -4,7 +4,12 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 )
+
+// deniedFor is how long nobody asks Redis again for slots that it did not have:
+// else each of the many requests at a limit would, one by one.
+const deniedFor = 2 * time.Millisecond
 
 // slots is the limit on concurrency of one account: how many requests run
 // here, and how many slots of the shared limit this relay has for them.
@@ -15,6 +20,8 @@ type slots struct {
 
 	used atomic.Int64 // running here, or about to
 	held atomic.Int64 // slots that are ours
+	// denied is until when Redis is not asked for more: it had none a moment ago.
+	denied atomic.Int64
 
 	mu        sync.Mutex // held over a call
 	refreshed int64      // when Redis was told last; protected by mu
@@ -29,6 +36,10 @@ func (s *slots) acquire(now int64) bool {
 	}
 	if used <= s.held.Load() && used <= limit {
 		return true
+	}
+	if now < s.denied.Load() {
+		s.used.Add(-1)
+		return false
 	}
 	return s.more(limit, now)
 }
@@ -47,10 +58,17 @@ func (s *slots) more(limit, now int64) (ok bool) {
 	if used <= s.held.Load() && used <= limit {
 		return true // somebody gave one back
 	}
+	if now = s.l.now(); now < s.denied.Load() {
+		return false // so was who waited before us
+	}
 	c := s.l.client(now)
 	if c != nil {
 		if held, ok := s.askLocked(used+s.slack(limit), limit, now); ok {
-			return s.used.Load() <= held
+			if s.used.Load() <= held {
+				return true
+			}
+			s.denied.Store(s.l.now() + int64(deniedFor))
+			return false
 		}
 	}
 	switch {
