@@ -41,12 +41,12 @@ func (s *slots) acquire(now int64) bool {
 		s.used.Add(-1)
 		return false
 	}
-	return s.more(limit, now)
+	return s.more(limit)
 }
 
 // more gets a slot for a request that was counted, or counts it no more.
 // Requests come here one by one, so that of several the last sees how many run.
-func (s *slots) more(limit, now int64) (ok bool) {
+func (s *slots) more(limit int64) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() {
@@ -58,7 +58,8 @@ func (s *slots) more(limit, now int64) (ok bool) {
 	if used <= s.held.Load() && used <= limit {
 		return true // somebody gave one back
 	}
-	if now = s.l.now(); now < s.denied.Load() {
+	now := s.l.now()
+	if now < s.denied.Load() {
 		return false // so was who waited before us
 	}
 	c := s.l.client(now)
