@@ -80,6 +80,7 @@ func (k *fileKeeper) edit(edit func(*keysFile) error) error {
 func (k *fileKeeper) add(_ context.Context, records []*Record, replace bool) error {
 	return k.edit(func(f *keysFile) error {
 		for i, r := range records {
+			r.Version = 0 // the file as a whole is replaced
 			if err := f.addRecord(i, r, replace); err != nil {
 				return err
 			}
