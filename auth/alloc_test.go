@@ -2,6 +2,9 @@ package auth
 
 import (
 	"testing"
+	"time"
+
+	"streamrelay/auth/limits"
 )
 
 func TestTheHotPathAllocatesNothing(t *testing.T) {
@@ -25,6 +28,9 @@ func TestTheHotPathAllocatesNothing(t *testing.T) {
 		{"own tenant", func() bool { _, ok := r.Tenant(tenant); return ok }},
 		{"any tenant", func() bool { _, ok := r.Tenant(other); return ok }},
 		{"model", func() bool { return r.AllowsModel(model) }},
+		{"hit from an address", func() bool { _, s := plain.LookupFrom(key, clientAddr, 0); return s == Found }},
+		{"path", func() bool { return r.AllowsPath(model) }},
+		{"ended", func() bool { return !r.Ended() }},
 		{"form", func() bool { _, ok := CheckForm(key); return ok }},
 	} {
 		if !test.run() {
@@ -33,5 +39,27 @@ func TestTheHotPathAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(1000, func() { test.run() }); n != 0 {
 			t.Errorf("%s: %v allocations", test.name, n)
 		}
+	}
+}
+
+func TestAHitOfAStoreInRedisAllocatesNothing(t *testing.T) {
+	o := redisConfig(startRedis(t).addr())
+	key, _ := makeKey(t, keeperAt(t, o), grant{tenants: []string{"acme"}})
+	relay := openRelay(t, o)
+	presented, now := []byte(key), time.Now().Unix()
+	var g limits.Grant
+	ask := limits.Ask{BodyBytes: 100, MaxTokens: -1}
+	run := func() {
+		r, status := relay.Table().LookupFrom(presented, clientAddr, now)
+		tenant, _ := r.Tenant(nil)
+		if _, ok := relay.Admit(&g, r, tenant, &ask); status != Found || !ok || r.Ended() {
+			t.Fatal(status)
+		}
+		g.Settle(&limits.Outcome{Sent: true})
+	}
+	run()
+	// The store's own goroutine beats now and then.
+	if n := testing.AllocsPerRun(10_000, run); n > 0.5 {
+		t.Errorf("%v allocations", n)
 	}
 }

@@ -29,6 +29,7 @@ type Record struct {
 	anyTenant bool     // Tenants has AnyTenant
 	tenants   [][]byte // Tenants without AnyTenant; the first is the default
 	standing  *standing
+	order     int64                          // grows with each record that the table takes
 	account   atomic.Pointer[limits.Account] // made when it is needed first
 
 	ID       string            // [A-Za-z0-9._-]{1,64}, unique within a store

@@ -51,24 +51,25 @@ func writeState(path string, s *state) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write keys.state_file: %w", err)
 	}
-	fill := func(w io.Writer) error {
-		// A bufio.Writer keeps the first error for Flush.
-		b := bufio.NewWriterSize(w, 64<<10)
-		line := func(v []byte) { _, _ = b.Write(append(v, '\n')) }
-		line(mustJSON(stateHead{stateFormat, s.At, optionalTime(s.Proof), s.Marker, s.Seq, s.Pepper, s.Spent, len(s.Tenants), len(s.Records)}))
-		for _, t := range s.Tenants {
-			line(encodeTenant(t))
-		}
-		for _, r := range s.Records {
-			line(encodeRecord(r))
-		}
-		_, _ = b.WriteString(stateEnd)
-		return b.Flush()
-	}
-	if err := replaceFile(path, fill, nil); err != nil {
+	if err := replaceFile(path, s.encode, nil); err != nil {
 		return fmt.Errorf("write keys.state_file: %w", err)
 	}
 	return nil
+}
+
+func (s *state) encode(w io.Writer) error {
+	// A bufio.Writer keeps the first error for Flush.
+	b := bufio.NewWriterSize(w, 64<<10)
+	line := func(v []byte) { _, _ = b.Write(append(v, '\n')) }
+	line(mustJSON(stateHead{stateFormat, s.At, optionalTime(s.Proof), s.Marker, s.Seq, s.Pepper, s.Spent, len(s.Tenants), len(s.Records)}))
+	for _, t := range s.Tenants {
+		line(encodeTenant(t))
+	}
+	for _, r := range s.Records {
+		line(encodeRecord(r))
+	}
+	_, _ = b.WriteString(stateEnd)
+	return b.Flush()
 }
 
 var errState = errors.New("is broken or cut short; it is left alone and written anew")
@@ -83,7 +84,16 @@ func readState(path string) (*state, error) {
 		return nil, err
 	}
 	defer file.Close()
-	lines := bufio.NewReaderSize(file, 64<<10)
+	s, err := decodeState(file)
+	if err != nil {
+		return nil, fmt.Errorf("keys.state_file %q: %w", path, err)
+	}
+	return s, nil
+}
+
+// decodeState reads what encode wrote, whole or not at all.
+func decodeState(r io.Reader) (*state, error) {
+	lines := bufio.NewReaderSize(r, 64<<10)
 	next := func(v any) error {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
@@ -100,7 +110,7 @@ func readState(path string) (*state, error) {
 	}
 	var head stateHead
 	if err := next(&head); err != nil || head.Format != stateFormat {
-		return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+		return nil, errState
 	}
 	s := &state{At: head.At, Marker: head.Marker, Seq: head.Seq, Pepper: head.Pepper, Spent: head.Spent}
 	if head.Proof != nil {
@@ -109,26 +119,26 @@ func readState(path string) (*state, error) {
 	var row []byte
 	for range head.Tables {
 		if err := next(&row); err != nil {
-			return nil, fmt.Errorf("keys.state_file %q: %w", path, err)
+			return nil, err
 		}
 		t, err := decodeTenant(row)
 		if err != nil {
-			return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+			return nil, errState
 		}
 		s.Tenants = append(s.Tenants, t)
 	}
 	for range head.Count {
 		if err := next(&row); err != nil {
-			return nil, fmt.Errorf("keys.state_file %q: %w", path, err)
+			return nil, err
 		}
 		r, err := decodeRecord(row)
 		if err != nil {
-			return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+			return nil, errState
 		}
 		s.Records = append(s.Records, r)
 	}
 	if err := next(&row); err != nil || string(row) != stateEnd {
-		return nil, fmt.Errorf("keys.state_file %q: %w", path, errState)
+		return nil, errState
 	}
 	return s, nil
 }

@@ -119,7 +119,7 @@ func (r *Record) limitsOf(l *limits.Limiter) *limits.Account {
 	if a := r.account.Load(); a != nil {
 		return a
 	}
-	a := l.Account(keyScope(r.ID), r.Limits)
+	a := l.Account(keyScope(r.ID), r.Limits, r.order)
 	r.account.Store(a)
 	return a
 }

@@ -111,7 +111,7 @@ func TestListShowsUsageAgainstLimits(t *testing.T) {
 			}
 			// What was spent outlives a restart.
 			again := openRelay(t, o)
-			acct := again.limiter.Account(keyScope(made.ID), limits.Limits{BudgetDay: limits.Dollar / 10})
+			acct := again.limiter.Account(keyScope(made.ID), limits.Limits{BudgetDay: limits.Dollar / 10}, 1<<40)
 			var g limits.Grant
 			if r, ok := again.limiter.Admit(&g, acct, nil, &limits.Ask{Model: []byte("m")}); ok || !r.Quota {
 				t.Errorf("%v %+v", ok, r)
@@ -238,5 +238,30 @@ func TestAPepperedFileIsNotReadWithoutThePepper(t *testing.T) {
 	}
 	if _, _, err := createKey(t.Context(), &fileKeeper{path: o.Keys.File}, grant{}, time.Now()); err == nil || !strings.Contains(err.Error(), "keys.pepper_file") {
 		t.Errorf("a key without it: %v", err)
+	}
+}
+
+// A request that was under way when the limits changed may be the first to need
+// the account.
+func TestAnOldRecordDoesNotBringItsLimitsBack(t *testing.T) {
+	relay := openRelay(t, stores(t)["redis"])
+	key, _ := makeKey(t, relay.keeper, grant{name: "a", limits: limits.Limits{Requests: 1000}})
+	eventually(t, secondOrTwo, "the key is there", func() bool { return relay.ask(key) == Found })
+	old, _ := relay.Table().Lookup([]byte(key), 0)
+	if _, _, err := relay.keeper.change(t.Context(), "a", func(r *Record) error { r.Limits.Requests = 1; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, secondOrTwo, "the new limits are there", func() bool {
+		r, _ := relay.Table().Lookup([]byte(key), 0)
+		return r.Limits.Requests == 1
+	})
+	if _, ok := request(t, relay, key, limits.Ask{}, limits.Outcome{Sent: true}); !ok {
+		t.Fatal("the first request")
+	}
+	var g limits.Grant
+	relay.Admit(&g, old, nil, &limits.Ask{})
+	g.Settle(&limits.Outcome{})
+	if r, ok := request(t, relay, key, limits.Ask{}, limits.Outcome{Sent: true}); ok || r.Limit != 1 {
+		t.Errorf("%v %+v", ok, r)
 	}
 }

@@ -47,6 +47,7 @@ type Table struct {
 	mu   sync.Mutex // held by writers; protects what follows, and every store into a slot
 	live int        // records
 	used int        // records and tombstones
+	last int64      // order of the last record that came
 }
 
 // slots is an open-addressing hash table with linear probing. A slot goes from
@@ -167,6 +168,8 @@ func (t *Table) install(r *Record, always bool) bool {
 	if (t.used+1)*4 > len(s.slot)*3 {
 		s = t.growLocked(s)
 	}
+	t.last++
+	r.order = t.last
 	ended := t.putLocked(s, r)
 	t.mu.Unlock()
 	if ended {
@@ -277,8 +280,10 @@ func (t *Table) Replace(records []*Record) {
 	before := t.cur.Load()
 	s := newSlots(sizeFor(len(records)))
 	t.live, t.used = 0, 0
+	t.last++
 	for _, r := range records {
 		r.publish()
+		r.order = t.last
 		if old := before.find(&r.Digest); old != nil {
 			r.succeed(old) // what of it ends is seen below
 		}

@@ -57,6 +57,36 @@ func BenchmarkLookupDigest(b *testing.B) {
 	}
 }
 
+// BenchmarkLookupFrom is what a request pays with keys in Redis: digest and hit.
+func BenchmarkLookupFrom(b *testing.B) {
+	o := redisConfig(startRedis(b).addr())
+	key, _ := makeKey(b, keeperAt(b, o), grant{})
+	table, presented := openRelay(b, o).Table(), []byte(key)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, status := table.LookupFrom(presented, clientAddr, 0); status != Found {
+			b.Fatal(status)
+		}
+	}
+}
+
+// BenchmarkMiss is a key that no store has, over and over.
+func BenchmarkMiss(b *testing.B) {
+	o := redisConfig(startRedis(b).addr())
+	table := openRelay(b, o).Table()
+	for name, key := range map[string]string{"wrong-checksum": Generate()[:keyLength-1] + "!", "unknown": "sk-somebody"} {
+		presented := []byte(key)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, status := table.LookupFrom(presented, clientAddr, 0); status == Found {
+					b.Fatal(status)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkLookupParallel(b *testing.B) {
 	key := []byte(Generate())
 	table := NewStatic(&Record{Digest: DigestOf(nil, key)})

@@ -14,7 +14,8 @@ import (
 type tenants struct {
 	limiter *limits.Limiter
 	cur     atomic.Pointer[map[string]*tenantEntry]
-	mu      sync.Mutex // held by writers
+	mu      sync.Mutex // held by writers; protects order
+	order   int64      // grows with each change
 }
 
 type tenantEntry struct {
@@ -36,8 +37,15 @@ func (t *tenants) account(name []byte) *limits.Account {
 	return nil
 }
 
-func (t *tenants) entry(of *Tenant) *tenantEntry {
-	return &tenantEntry{of, t.limiter.Account(tenantSubject+of.Name, of.Limits)}
+func (t *tenants) entryLocked(of *Tenant) *tenantEntry {
+	t.order++
+	return &tenantEntry{of, t.limiter.Account(tenantSubject+of.Name, of.Limits, t.order)}
+}
+
+// freeLocked takes the limits away, for requests under way, too.
+func (t *tenants) freeLocked(name string) {
+	t.order++
+	t.limiter.Account(tenantSubject+name, limits.Limits{}, t.order)
 }
 
 // set gives a tenant its limits, nil none, and reports whether that is new. An
@@ -53,9 +61,9 @@ func (t *tenants) set(name string, of *Tenant) bool {
 	next := maps.Clone(*t.cur.Load())
 	if of == nil {
 		delete(next, name)
-		t.limiter.Account(tenantSubject+name, limits.Limits{}) // for requests under way
+		t.freeLocked(name)
 	} else {
-		next[name] = t.entry(of)
+		next[name] = t.entryLocked(of)
 	}
 	t.cur.Store(&next)
 	return true
@@ -67,11 +75,11 @@ func (t *tenants) replace(list []*Tenant) {
 	defer t.mu.Unlock()
 	next := make(map[string]*tenantEntry, len(list))
 	for _, of := range list {
-		next[of.Name] = t.entry(of)
+		next[of.Name] = t.entryLocked(of)
 	}
 	for name := range *t.cur.Load() {
 		if next[name] == nil {
-			t.limiter.Account(tenantSubject+name, limits.Limits{})
+			t.freeLocked(name)
 		}
 	}
 	t.cur.Store(&next)

@@ -11,6 +11,7 @@ type Account struct {
 	l     *Limiter
 	scope string
 	set   atomic.Pointer[Limits]
+	order int64 // of the limits; protected by the Limiter's mu
 
 	requests, tokens meter
 	slots            slots

@@ -16,7 +16,7 @@ func admitted(l *own, a *Account, ask Ask) (g Grant, r Refusal, ok bool) {
 
 func TestRequestsPerMinute(t *testing.T) {
 	l := newOwn(t, Options{})
-	a := l.Account("key:k", Limits{Requests: 3})
+	a := l.Account("key:k", Limits{Requests: 3}, 0)
 	for i := range 3 {
 		if _, r, ok := admitted(l, a, Ask{}); !ok {
 			t.Fatalf("request %d of 3: %+v", i+1, r)
@@ -46,7 +46,7 @@ func TestRequestsPerMinute(t *testing.T) {
 
 func TestWhatNeverReachedAProviderCostsNothing(t *testing.T) {
 	l := newOwn(t, Options{Prices: NewPrices(map[string]configs.Price{"m": {Input: 1000, Output: 1000}})})
-	a := l.Account("key:k", Limits{Requests: 1, Tokens: 1000, Concurrent: 1, BudgetDay: Dollar})
+	a := l.Account("key:k", Limits{Requests: 1, Tokens: 1000, Concurrent: 1, BudgetDay: Dollar}, 0)
 	for i := range 5 {
 		g, r, ok := admitted(l, a, Ask{BodyBytes: 400, MaxTokens: 800, Model: []byte("m")})
 		if !ok {
@@ -83,7 +83,7 @@ func TestTokensAreReservedAndSettled(t *testing.T) {
 		{"refused by us", Outcome{}, 1000},
 	} {
 		l := newOwn(t, Options{})
-		a := l.Account("key:k", Limits{Tokens: 1000})
+		a := l.Account("key:k", Limits{Tokens: 1000}, 0)
 		g, r, ok := admitted(l, a, Ask{BodyBytes: 400, MaxTokens: 400})
 		if !ok {
 			t.Fatalf("%+v", r)
@@ -109,7 +109,7 @@ func (l *own) settled(a *Account) {
 
 func TestADebtIsPaidBeforeTheNextRequest(t *testing.T) {
 	l := newOwn(t, Options{})
-	a := l.Account("key:k", Limits{Tokens: 600}) // 10 a second
+	a := l.Account("key:k", Limits{Tokens: 600}, 0) // 10 a second
 	g, _, _ := admitted(l, a, Ask{MaxTokens: 10})
 	g.Settle(&Outcome{Sent: true, Known: true, Output: 1200}) // two minutes' worth
 	l.settled(a)
@@ -125,7 +125,7 @@ func TestADebtIsPaidBeforeTheNextRequest(t *testing.T) {
 
 func TestARequestLargerThanTheLimitPassesWhenTheBucketIsFull(t *testing.T) {
 	l := newOwn(t, Options{})
-	a := l.Account("key:k", Limits{Tokens: 1000})
+	a := l.Account("key:k", Limits{Tokens: 1000}, 0)
 	g, r, ok := admitted(l, a, Ask{BodyBytes: 4000, MaxTokens: 100_000})
 	if !ok {
 		t.Fatalf("%+v", r)
@@ -141,7 +141,7 @@ func TestARequestLargerThanTheLimitPassesWhenTheBucketIsFull(t *testing.T) {
 
 func TestEstimatesAreLearned(t *testing.T) {
 	l := newOwn(t, Options{})
-	a := l.Account("key:k", Limits{Tokens: 1e9})
+	a := l.Account("key:k", Limits{Tokens: 1e9}, 0)
 	for range 200 { // images: 1 MB of base64 is a thousand tokens
 		g, _, _ := admitted(l, a, Ask{BodyBytes: 1e6, MaxTokens: -1})
 		g.Settle(&Outcome{Sent: true, Known: true, Input: 1000, Output: 40})
@@ -155,7 +155,7 @@ func TestEstimatesAreLearned(t *testing.T) {
 func TestBudgetsEndAndBeginAnew(t *testing.T) {
 	prices := NewPrices(map[string]configs.Price{"m": {Input: 1, Output: 2, Cached: 0.5}})
 	l := newOwn(t, Options{Prices: prices})
-	a := l.Account("tenant:t", Limits{BudgetDay: Dollar})
+	a := l.Account("tenant:t", Limits{BudgetDay: Dollar}, 0)
 	ask := Ask{MaxTokens: 1, Model: []byte("m")}
 	var g Grant
 	if r, ok := l.Admit(&g, nil, a, &ask); !ok {
@@ -179,7 +179,7 @@ func TestBudgetsEndAndBeginAnew(t *testing.T) {
 
 func TestTheEndOfABudgetIsPassedOneByOne(t *testing.T) {
 	l := newOwn(t, Options{Prices: NewPrices(map[string]configs.Price{"m": {Output: 1}})})
-	a := l.Account("key:k", Limits{BudgetMonth: Dollar})
+	a := l.Account("key:k", Limits{BudgetMonth: Dollar}, 0)
 	ask := Ask{MaxTokens: 600_000, Model: []byte("m")}
 	g, _, ok := admitted(l, a, ask)
 	if !ok {
@@ -197,7 +197,7 @@ func TestTheEndOfABudgetIsPassedOneByOne(t *testing.T) {
 
 func TestARefusalByOneLimitTakesNothingOfTheOthers(t *testing.T) {
 	l := newOwn(t, Options{})
-	key, tenant := l.Account("key:k", Limits{Requests: 2, Tokens: 1000, Concurrent: 5}), l.Account("tenant:t", Limits{Requests: 1})
+	key, tenant := l.Account("key:k", Limits{Requests: 2, Tokens: 1000, Concurrent: 5}, 0), l.Account("tenant:t", Limits{Requests: 1}, 0)
 	var first, g Grant
 	if r, ok := l.Admit(&first, key, tenant, &Ask{MaxTokens: 10}); !ok {
 		t.Fatalf("%+v", r)
@@ -221,12 +221,12 @@ func TestARefusalByOneLimitTakesNothingOfTheOthers(t *testing.T) {
 
 func TestLimitsMayChangeUnderWay(t *testing.T) {
 	l := newOwn(t, Options{})
-	a := l.Account("key:k", Limits{Requests: 1})
+	a := l.Account("key:k", Limits{Requests: 1}, 0)
 	admitted(l, a, Ask{})
 	if _, _, ok := admitted(l, a, Ask{}); ok {
 		t.Fatal("beyond the limit")
 	}
-	if l.Account("key:k", Limits{Requests: 100}) != a {
+	if l.Account("key:k", Limits{Requests: 100}, 0) != a {
 		t.Fatal("another account")
 	}
 	// What was used of the old one is used of the new one, in parts of a whole.
@@ -234,7 +234,7 @@ func TestLimitsMayChangeUnderWay(t *testing.T) {
 	if _, r, ok := admitted(l, a, Ask{}); !ok {
 		t.Errorf("a larger limit: %+v", r)
 	}
-	l.Account("key:k", Limits{})
+	l.Account("key:k", Limits{}, 0)
 	for range 1000 {
 		if _, r, ok := admitted(l, a, Ask{}); !ok {
 			t.Fatalf("no limit: %+v", r)
@@ -245,19 +245,19 @@ func TestLimitsMayChangeUnderWay(t *testing.T) {
 func TestSpentMoneyOutlivesARestart(t *testing.T) {
 	prices := NewPrices(map[string]configs.Price{"m": {Output: 1}})
 	l := newOwn(t, Options{Prices: prices})
-	g, _, _ := admitted(l, l.Account("key:k", Limits{BudgetDay: Dollar, BudgetMonth: 5 * Dollar}), Ask{Model: []byte("m")})
+	g, _, _ := admitted(l, l.Account("key:k", Limits{BudgetDay: Dollar, BudgetMonth: 5 * Dollar}, 0), Ask{Model: []byte("m")})
 	g.Settle(&Outcome{Sent: true, Known: true, Output: 700_000, Model: []byte("m")})
 	list := l.Spent()
 	next := newOwn(t, Options{Prices: prices})
 	next.Restore(list)
-	a := next.Account("key:k", Limits{BudgetDay: Dollar})
+	a := next.Account("key:k", Limits{BudgetDay: Dollar}, 0)
 	if _, spent, _, _ := a.day.state(next.now); spent != 7e8 {
 		t.Errorf("spent %v", spent)
 	}
 	later := newOwn(t, Options{Prices: prices})
 	later.pass(24 * time.Hour)
 	later.Restore(list)
-	b := later.Account("key:k", Limits{BudgetDay: Dollar})
+	b := later.Account("key:k", Limits{BudgetDay: Dollar}, 0)
 	if _, day, _, _ := b.day.state(later.now); day != 0 {
 		t.Errorf("the next day: %v", day)
 	}
@@ -333,7 +333,7 @@ func TestAdmissionAllocatesNothingWhileUnitsAreInHand(t *testing.T) {
 	l := New(Options{Prices: NewPrices(map[string]configs.Price{"m": {Input: 1, Output: 1}})})
 	defer l.Close()
 	limits := Limits{Requests: 1e11, Tokens: 1e12, Concurrent: 100, BudgetDay: 1e6 * Dollar, BudgetMonth: 1e6 * Dollar}
-	key, tenant := l.Account("key:k", limits), l.Account("tenant:t", limits)
+	key, tenant := l.Account("key:k", limits, 0), l.Account("tenant:t", limits, 0)
 	ask := Ask{BodyBytes: 500, MaxTokens: 100, Model: []byte("m")}
 	out := Outcome{Sent: true, Known: true, Input: 100, Output: 100, Model: ask.Model}
 	var g Grant
@@ -358,7 +358,7 @@ func BenchmarkAdmitAndSettle(b *testing.B) {
 	l := New(Options{})
 	defer l.Close()
 	limits := Limits{Requests: 1e11, Tokens: 1e12, Concurrent: 100}
-	key, tenant := l.Account("key:k", limits), l.Account("tenant:t", limits)
+	key, tenant := l.Account("key:k", limits, 0), l.Account("tenant:t", limits, 0)
 	ask := Ask{BodyBytes: 500, MaxTokens: 100}
 	out := Outcome{Sent: true, Known: true, Input: 100, Output: 100}
 	for name, accounts := range map[string][2]*Account{"none": {}, "key": {key, nil}, "key and tenant": {key, tenant}} {

@@ -118,8 +118,10 @@ func (l *Limiter) call(c rueidis.Client, s *script, key string, want int, args .
 }
 
 // Account returns the account of a scope, such as key:ID or tenant:NAME, and
-// gives it these limits. It is the same for as long as the Limiter lives.
-func (l *Limiter) Account(scope string, limits Limits) *Account {
+// gives it these limits, unless it was given those of a higher order before: who
+// still holds an old record must not bring its limits back. The account is the
+// same for as long as the Limiter lives.
+func (l *Limiter) Account(scope string, limits Limits, order int64) *Account {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[scope]
@@ -131,7 +133,10 @@ func (l *Limiter) Account(scope string, limits Limits) *Account {
 		}
 		l.accounts[scope] = a
 	}
-	a.setLimits(limits)
+	if order >= a.order {
+		a.order = order
+		a.setLimits(limits)
+	}
 	return a
 }
 

@@ -27,7 +27,7 @@ func storm(list []*Limiter, limits Limits, ask Ask, rate float64, d time.Duratio
 	began := time.Now()
 	for _, l := range list {
 		wg.Go(func() {
-			a := l.Account("key:k", limits)
+			a := l.Account("key:k", limits, 0)
 			each := rate / float64(len(list))
 			for n := 0.0; time.Since(began) < d; {
 				for due := each * time.Since(began).Seconds(); n < due; n++ {
@@ -111,7 +111,7 @@ func TestConcurrencyIsExactOverRelays(t *testing.T) {
 			for i := range 4 * (limit + 4) {
 				l := list[i%4]
 				wg.Go(func() {
-					a := l.Account(scope, limits)
+					a := l.Account(scope, limits, 0)
 					for time.Now().Before(stop) {
 						var g Grant
 						if _, ok := l.Admit(&g, a, nil, &Ask{MaxTokens: -1}); !ok {
@@ -134,7 +134,7 @@ func TestConcurrencyIsExactOverRelays(t *testing.T) {
 				t.Errorf("at most %d at the same time, want %d to %d (%d passed)", most, least, limit, passed.Load())
 			}
 			// Afterwards all are free, for one relay as well.
-			last := list[0].Account(scope, limits)
+			last := list[0].Account(scope, limits, 0)
 			grants := make([]Grant, limit)
 			for i := range grants {
 				deadline := time.Now().Add(2 * time.Second)
@@ -152,7 +152,7 @@ func TestConcurrencyIsExactOverRelays(t *testing.T) {
 				grants[i].Settle(&Outcome{})
 			}
 			for _, l := range list {
-				if used := l.Account(scope, limits).slots.used.Load(); used != 0 {
+				if used := l.Account(scope, limits, 0).slots.used.Load(); used != 0 {
 					t.Errorf("an idle relay shows %d", used)
 				}
 			}
@@ -168,7 +168,7 @@ func TestSlotsOfADeadRelayComeBack(t *testing.T) {
 	c := s.client(t)
 	c.Do(t.Context(), c.B().Hset().Key("test:{key:k}:slots").FieldValue().FieldValue("dead", "2:"+strconv.FormatInt(time.Now().Add(-11*time.Second).UnixMilli(), 10)).Build())
 	var g Grant
-	if r, ok := list[1].Admit(&g, list[1].Account("key:k", limits), nil, &Ask{}); !ok {
+	if r, ok := list[1].Admit(&g, list[1].Account("key:k", limits, 0), nil, &Ask{}); !ok {
 		t.Errorf("%+v", r)
 	}
 	g.Settle(&Outcome{})
@@ -182,7 +182,7 @@ func TestWithoutRedisEachRelayGrantsItsShareOrRefuses(t *testing.T) {
 		limits := Limits{Requests: 60, Concurrent: 8}
 		var passed int
 		for _, l := range list {
-			a := l.Account("key:k", limits)
+			a := l.Account("key:k", limits, 0)
 			for range 60 {
 				var g Grant
 				if _, ok := l.Admit(&g, a, nil, &Ask{}); ok {
@@ -200,7 +200,7 @@ func TestWithoutRedisEachRelayGrantsItsShareOrRefuses(t *testing.T) {
 func TestNobodyWaitsForAFrozenRedisTwice(t *testing.T) {
 	s := startRedis(t)
 	l := relays(t, s, 1, Options{})[0]
-	a := l.Account("key:k", Limits{Requests: 6000, Concurrent: 100})
+	a := l.Account("key:k", Limits{Requests: 6000, Concurrent: 100}, 0)
 	s.signal(syscall.SIGSTOP)
 	defer s.signal(syscall.SIGCONT)
 	for range 1000 {
@@ -223,7 +223,7 @@ func TestMoneyIsSharedAndCountedOnce(t *testing.T) {
 	for i := 0; ; i++ {
 		l := list[i%3]
 		var g Grant
-		refusal, ok := l.Admit(&g, l.Account("key:k", limits), nil, &Ask{MaxTokens: 10, Model: []byte("m")})
+		refusal, ok := l.Admit(&g, l.Account("key:k", limits, 0), nil, &Ask{MaxTokens: 10, Model: []byte("m")})
 		if !ok {
 			if !refusal.Quota || refusal.Kind != BudgetDay || refusal.Code() != "insufficient_quota" {
 				t.Fatalf("%+v", refusal)
