@@ -19,6 +19,7 @@ type Config struct {
 	ClickHouse ClickHouse       `yaml:"clickhouse"`
 	RequestLog RequestLog       `yaml:"request_log"`
 	Log        Log              `yaml:"log"`
+	Shutdown   Shutdown         `yaml:"shutdown"`
 	Prices     map[string]Price `yaml:"prices"`
 }
 
@@ -26,6 +27,8 @@ type Config struct {
 type TLS struct {
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
+
+	ClientCAFile string `yaml:"client_ca_file"` // clients must show a certificate of these; "": none is asked for
 }
 
 // Enabled reports whether the public listener speaks TLS.
@@ -218,6 +221,12 @@ type RequestLog struct {
 type Log struct {
 	Level  string `yaml:"level"`  // debug | info | warn | error
 	Access bool   `yaml:"access"` // one line per request
+}
+
+// Shutdown is how the relay ends after SIGTERM.
+type Shutdown struct {
+	LameDuck     time.Duration `yaml:"lame_duck"`     // clients are told to connect anew, at most so long
+	DrainTimeout time.Duration `yaml:"drain_timeout"` // then streams under way may end by themselves
 }
 
 // Price is in US dollars per million tokens.

@@ -51,7 +51,8 @@ func Default() *Config {
 			Retention:  30 * day,
 			Durability: "spool",
 		},
-		Log: Log{Level: "info", Access: true},
+		Log:      Log{Level: "info", Access: true},
+		Shutdown: Shutdown{LameDuck: 2 * time.Second, DrainTimeout: 10 * time.Minute},
 	}
 }
 

@@ -38,6 +38,11 @@ func readFiles(c *Config, r *report) {
 			tryKeyPair(TLS{CertFile: u.CertFile, KeyFile: u.KeyFile}, at, r)
 		}
 	}
+	if c.TLS.ClientCAFile != "" {
+		if _, err := CertPool(c.TLS.ClientCAFile); err != nil {
+			r.add("tls.client_ca_file", "%v: give a readable PEM file", err)
+		}
+	}
 	if c.TLS.CertFile != "" && c.TLS.KeyFile != "" {
 		tryKeyPair(c.TLS, "tls", r)
 	}

@@ -52,6 +52,8 @@ func validateListeners(c *Config, r *report) {
 	r.check("listen", checkListen(c.Listen))
 	r.must((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "tls",
 		"a certificate without its key, or a key without its certificate: give both cert_file and key_file, or neither")
+	r.must(c.TLS.ClientCAFile == "" || c.TLS.Enabled(), "tls.client_ca_file", "client certificates without TLS: give cert_file and key_file, or remove the key")
+	r.must(c.Shutdown.DrainTimeout > 0, "shutdown.drain_timeout", "0 would cut every stream: write a duration, such as 10m")
 	if c.Admin.Listen == "" {
 		if c.Admin.TokenFile != "" {
 			r.warn("admin.token_file", "not used while admin.listen is empty: give admin.listen an address, or remove the key")

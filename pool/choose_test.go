@@ -25,7 +25,7 @@ func setOf(t testing.TB, n int, change func(i int, c *configs.Upstream)) *Set {
 			change(i, &cfg[i])
 		}
 	}
-	s, err := NewSet(cfg, &Buffers{}, nil)
+	s, err := NewSet(cfg, nil, nil, &Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,8 @@
 package pool
 
 import (
-	"net/url"
+	"reflect"
+	"slices"
 
 	"streamrelay/configs"
 )
@@ -13,35 +14,75 @@ type Set struct {
 }
 
 // NewSet builds the upstreams; those with a health check begin to be checked,
-// the others connect to nothing yet. onChange is told of each change of state,
-// from whatever goroutine saw it, and must not block; nil: nobody is told.
-func NewSet(cfg []configs.Upstream, buffers *Buffers, onChange func(Change)) (*Set, error) {
+// the others connect to nothing yet. index is each upstream's Index, nil: its
+// place. An upstream that before has alike is taken over as it is, with its
+// connections and its state; of accounts that stay, so do their rests.
+// onChange is told of each change of state, from whatever goroutine saw it,
+// and must not block; nil: nobody is told.
+func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, onChange func(Change)) (*Set, error) {
 	s := &Set{}
 	accounts := make(map[[2]string]*account)
+	if before != nil {
+		for _, u := range before.Upstreams {
+			for _, c := range u.Credentials {
+				accounts[c.at()] = c.account
+			}
+		}
+	}
 	for i := range cfg {
-		u, err := newUpstream(i, &cfg[i], buffers, onChange)
+		place := i
+		if index != nil {
+			place = index[i]
+		}
+		if u := before.alike(&cfg[i], place); u != nil {
+			s.Upstreams = append(s.Upstreams, u)
+			continue
+		}
+		u, err := newUpstream(place, &cfg[i], buffers, onChange)
 		if err != nil {
-			s.Close()
+			s.CloseBut(before)
 			return nil, err
 		}
 		s.Upstreams = append(s.Upstreams, u)
 		for _, c := range u.Credentials {
-			at := [2]string{u.Host, c.value}
-			if c.value == "" { // nobody knows what tells its accounts apart
-				at[0] = (&url.URL{Host: u.Host, Path: u.Path}).String()
-			}
-			if known := accounts[at]; known != nil {
+			if known := accounts[c.at()]; known != nil {
 				c.account = known
 			}
-			accounts[at] = c.account
+			accounts[c.at()] = c.account
 		}
 	}
 	return s, nil
 }
 
-// Close ends the health checks and closes the connections that nobody uses.
-func (s *Set) Close() {
+// alike returns the upstream of s that is what cfg describes; nil: none is.
+func (s *Set) alike(cfg *configs.Upstream, index int) *Upstream {
+	if s == nil {
+		return nil
+	}
 	for _, u := range s.Upstreams {
-		u.close()
+		if u.Index == index && reflect.DeepEqual(u.cfg, *cfg) {
+			return u
+		}
+	}
+	return nil
+}
+
+// at is what tells one account from another: the host and the credential.
+func (c *Credential) at() [2]string {
+	if c.value == "" { // nobody knows what tells its accounts apart
+		return [2]string{c.Upstream.Host + "/" + c.Upstream.Path, ""}
+	}
+	return [2]string{c.Upstream.Host, c.value}
+}
+
+// Close ends the health checks and closes the connections that nobody uses.
+func (s *Set) Close() { s.CloseBut(nil) }
+
+// CloseBut is Close, except for the upstreams that live on in other.
+func (s *Set) CloseBut(other *Set) {
+	for _, u := range s.Upstreams {
+		if other == nil || !slices.Contains(other.Upstreams, u) {
+			u.close()
+		}
 	}
 }

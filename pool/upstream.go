@@ -45,7 +45,8 @@ type Upstream struct {
 	Set    []byte
 	Remove []string
 
-	presents  configs.Dialect // how credentials are presented
+	cfg       configs.Upstream // what it was made of
+	presents  configs.Dialect  // how credentials are presented
 	circuit   circuit
 	down      atomic.Bool            // its health check fails
 	unhealthy atomic.Pointer[string] // why; nil: it does not
@@ -72,7 +73,7 @@ func newUpstream(index int, cfg *configs.Upstream, buffers *Buffers, onChange fu
 		Name: cfg.Name, Index: index, Dialect: cfg.Dialect, Timeouts: cfg.Timeouts,
 		Priority: cfg.Priority, Weight: cfg.Weight,
 		Host: base.Host, Path: strings.TrimRight(base.EscapedPath(), "/"),
-		circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
+		cfg: *cfg, circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
 	}
 	if u.presents = cfg.Dialect; u.OpenAISurface() && u.Dialect == configs.Gemini {
 		u.presents = configs.OpenAI

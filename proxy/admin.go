@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -25,17 +26,19 @@ type admin struct {
 
 // newAdmin opens the listener. api serves /api/ with a token of its own; nil:
 // there is none.
-func newAdmin(cfg configs.Admin, s *Server, api http.Handler) (*admin, error) {
-	a := &admin{}
+func newAdmin(cfg configs.Admin, p *process, api http.Handler) (*admin, error) {
+	a, s := &admin{}, p.srv
 	if token := cfg.Token.Reveal(); token != "" {
 		sum := sha256.Sum256([]byte(token))
 		a.token = &sum
 	}
-	ln, err := listen(cfg.Listen)
-	if err != nil {
-		return nil, &listenError{"admin.listen", err}
+	if a.ln = p.super.listener("admin"); a.ln == nil {
+		ln, err := listen(cfg.Listen)
+		if err != nil {
+			return nil, &listenError{"admin.listen", err}
+		}
+		a.ln = ln
 	}
-	a.ln = ln
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) { writeText(w, 200, "ok\n") })
 	mux.HandleFunc("GET "+pathReady, func(w http.ResponseWriter, _ *http.Request) {
@@ -47,6 +50,19 @@ func newAdmin(cfg configs.Admin, s *Server, api http.Handler) (*admin, error) {
 		s.tel.WriteMetrics(w)
 	})
 	mux.HandleFunc("GET /upstreams", s.upstreamStates)
+	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_ = s.Config().Print(w) // the reader's business
+	})
+	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, _ *http.Request) {
+		if err := p.reloadFile(); err != nil {
+			writeText(w, http.StatusUnprocessableEntity, "refused; the configuration of before stays\n"+err.Error()+"\n")
+			return
+		}
+		writeText(w, 200, "reloaded\n")
+	})
+	mux.HandleFunc("GET /loglevel", func(w http.ResponseWriter, _ *http.Request) { writeText(w, 200, p.log.Level()+"\n") })
+	mux.HandleFunc("PUT /loglevel", p.setLogLevel)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
@@ -65,6 +81,19 @@ func newAdmin(cfg configs.Admin, s *Server, api http.Handler) (*admin, error) {
 		MaxHeaderBytes:    16 << 10,
 	}
 	return a, nil
+}
+
+// setLogLevel changes the log's level until the next reload.
+func (p *process) setLogLevel(w http.ResponseWriter, r *http.Request) {
+	b, _ := io.ReadAll(io.LimitReader(r.Body, 16))
+	level := strings.TrimSpace(string(b))
+	switch level {
+	case "debug", "info", "warn", "error":
+		p.log.SetLevel(level)
+		writeText(w, 200, level+"\n")
+	default:
+		writeText(w, http.StatusBadRequest, "write debug, info, warn or error\n")
+	}
 }
 
 // guard asks for the bearer token where there is one; liveness needs none.

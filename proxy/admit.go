@@ -48,7 +48,7 @@ func (c *clientConn) checkHead(h *fasthttp.RequestHeader) *apiError {
 }
 
 // admit decides on everything but the body, before a byte of it is read.
-func (s *Server) admit(h *fasthttp.RequestHeader, a *admission, client netip.Addr) *apiError {
+func (s *Server) admit(h *fasthttp.RequestHeader, a *admission, set *settings, client netip.Addr) *apiError {
 	err := a.describe(h)
 	if !knownMethod(h.Method()) {
 		return errMethod
@@ -68,7 +68,7 @@ func (s *Server) admit(h *fasthttp.RequestHeader, a *admission, client netip.Add
 	if err := s.authenticate(a, client); err != nil {
 		return err
 	}
-	return s.planBody(h, a)
+	return set.planBody(h, a)
 }
 
 func knownMethod(m []byte) bool {
@@ -137,7 +137,7 @@ func (s *Server) authenticate(a *admission, client netip.Addr) *apiError {
 
 // planBody decides how the body is taken, and refuses one that says itself
 // that it is too large.
-func (s *Server) planBody(h *fasthttp.RequestHeader, a *admission) *apiError {
+func (set *settings) planBody(h *fasthttp.RequestHeader, a *admission) *apiError {
 	length := a.head.length
 	if length == 0 || length == lengthNone {
 		a.body = bodyNone
@@ -147,7 +147,7 @@ func (s *Server) planBody(h *fasthttp.RequestHeader, a *admission) *apiError {
 	form := hasPrefixFold(a.head.contentType, "multipart/")
 	if jsonType(a.head.contentType) || ep.json && !form && h.IsPost() {
 		a.body = bodyHeld
-		if length > int64(s.limits.MaxBody) {
+		if length > int64(set.limits.MaxBody) {
 			return errBodyTooBig
 		}
 		if len(a.head.contentEncoding) > 0 && !h1.EqualFold(a.head.contentEncoding, "identity") {
@@ -156,7 +156,7 @@ func (s *Server) planBody(h *fasthttp.RequestHeader, a *admission) *apiError {
 		return nil
 	}
 	a.body = bodyStream
-	if length > int64(s.limits.MaxUpload) {
+	if length > int64(set.limits.MaxUpload) {
 		return errBodyTooBig
 	}
 	return nil

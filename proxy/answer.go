@@ -48,7 +48,7 @@ func (x *exchange) answer() *apiError {
 		ctx.Response.Header.SetContentLength(-2)
 		ctx.HijackSetNoResponse(true)
 		ctx.Hijack(x.closeDelimited)
-	case x.srv.stream.Carrier == "writer":
+	case x.set.stream.Carrier == "writer":
 		x.detach()
 		ctx.Response.ImmediateHeaderFlush = true
 		ctx.Response.SetBodyStream(x.newWriterCarrier(), -1)

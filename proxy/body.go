@@ -64,7 +64,7 @@ func (x *exchange) holdBody() *apiError {
 		}
 		n, err := x.reqBody.Read(b[len(b):cap(b)])
 		x.held.B = b[:len(b)+n]
-		if int64(len(x.held.B)) > int64(x.srv.limits.MaxBody) {
+		if int64(len(x.held.B)) > int64(x.set.limits.MaxBody) {
 			return errBodyTooBig
 		}
 		if err == io.EOF {
@@ -84,13 +84,13 @@ func (x *exchange) holdBody() *apiError {
 // deadlines.
 func (x *exchange) beginBody() {
 	x.reqBody.begin(x.c, x.adm.head.length, x.adm.head.expect && x.ctx.Request.Header.IsHTTP11())
-	x.c.read.idle = x.srv.limits.BodyIdleTimeout
+	x.c.read.idle = x.set.limits.BodyIdleTimeout
 	x.bodyCame(0)
 }
 
 // bodyCame moves the deadline of the whole body on by what n bytes may take.
 func (x *exchange) bodyCame(n int) {
-	x.c.read.till = x.start + maxBodyIdles*int64(x.srv.limits.BodyIdleTimeout) + int64(n)/minBodyRate*int64(time.Second)
+	x.c.read.till = x.start + maxBodyIdles*int64(x.set.limits.BodyIdleTimeout) + int64(n)/minBodyRate*int64(time.Second)
 }
 
 // bodyError tells a slow client from a broken body.
@@ -107,14 +107,14 @@ func (x *exchange) bodyError(err error) *apiError {
 // grow makes the held block have room for size bytes, within what all held
 // bodies together may take.
 func (x *exchange) grow(size int) *apiError {
-	if limit := int(x.srv.limits.MaxBody) + 1; size > limit {
+	if limit := int(x.set.limits.MaxBody) + 1; size > limit {
 		size = limit
 	}
 	fresh := x.srv.buffers.Block(size)
 	// What an ordinary request holds is not worth a counter that all share.
 	if n := int64(cap(fresh.B)); n > pool.BufferSize {
 		add := n - x.heldLen
-		if x.srv.tel.HeldBytes.Add(add) > int64(x.srv.limits.MaxHeld) {
+		if x.srv.tel.HeldBytes.Add(add) > int64(x.set.limits.MaxHeld) {
 			x.srv.tel.HeldBytes.Add(-add)
 			fresh.Put()
 			return errHeld

@@ -120,7 +120,7 @@ func (c *clientConn) flush() error {
 // write_idle_timeout away and is moved at most once in that time: a client
 // that takes nothing for one to two times the setting is given up.
 func (c *clientConn) write(p []byte) (int, error) {
-	if patience := int64(c.srv.limits.WriteIdleTimeout); patience > 0 {
+	if patience := int64(c.srv.settings.Load().limits.WriteIdleTimeout); patience > 0 {
 		now := c.srv.now()
 		if c.writeDeadline < now+patience {
 			c.writeDeadline = now + 2*patience

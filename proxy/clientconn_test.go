@@ -110,7 +110,7 @@ func TestWholeAnswerLeavesInOneWrite(t *testing.T) {
 				t.Fatal(e)
 			}
 			x := &conn.x
-			x.toward(s.routing.Load().set.Upstreams[0])
+			x.toward(s.settings.Load().routing.set.Upstreams[0])
 			if !x.answered(t, []byte(c.answer)) {
 				t.Fatal("no answer")
 			}

@@ -65,6 +65,7 @@ const demoConfig = `
 listen: %q
 admin: {listen: ""}
 log: {level: warn, access: false}
+shutdown: {lame_duck: 0s}
 upstreams:
   - name: %s
     base_url: %s

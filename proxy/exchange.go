@@ -50,7 +50,7 @@ type exchange struct {
 	model     [peek.MaxModel]byte // the model's name, for rules and record
 
 	// Where it may go, and where it has been.
-	routing   *routing // the one that it began with
+	set       *settings // those that it began with
 	to        destination
 	modelHash uint64
 	pinned    *pool.Credential // the one account that can answer; nil: any
@@ -93,7 +93,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.start = x.srv.now()
 	wall := time.Now().UnixNano() // for people, who may set it
 	x.sent, x.nEdits, x.failure, x.delivered = 0, 0, nil, false
-	x.routing = x.srv.routing.Load()
+	x.set = x.srv.settings.Load()
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
 	x.formModel = peek.Edit{}
 	x.grant, x.refusal = limits.Grant{}, limits.Refusal{}
@@ -141,6 +141,9 @@ func (s *Server) handle(fixed fasthttp.RequestHandler) fasthttp.RequestHandler {
 		c := ctx.Conn().(*clientConn)
 		x := &c.x
 		defer x.recovered(ctx)
+		if s.lame.Load() {
+			defer ctx.SetConnectionClose() // the client shall connect anew, to whoever serves then
+		}
 		if !fixedRoute(ctx.Request.Header.RequestURI()) {
 			s.relay(ctx)
 			return
@@ -169,11 +172,11 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 	if err != nil {
 		_ = x.adm.describe(&ctx.Request.Header) // for the answer's dialect
 	} else {
-		err = s.admit(&ctx.Request.Header, &x.adm, x.c.remote)
+		err = s.admit(&ctx.Request.Header, &x.adm, x.set, x.c.remote)
 	}
 	x.adopt()
 	if err == nil {
-		if s.endRevoked {
+		if x.set.endRevoked {
 			x.c.holdRecord(x.adm.rec)
 		}
 		err = x.takeBody()
@@ -253,7 +256,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	x.in.Put()
 	x.in = nil
 	x.try.End(wentWell(end, x.obs.UpstreamStatus))
-	if x.srv.endRevoked {
+	if x.set.endRevoked {
 		x.c.dropRecord()
 	}
 	x.c.read.idle = 0

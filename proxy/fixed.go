@@ -38,7 +38,7 @@ func (s *Server) readiness(ctx *fasthttp.RequestCtx) {
 }
 
 func (s *Server) readyState() (status int, text string) {
-	if s.draining.Load() {
+	if s.lame.Load() {
 		return 503, "draining\n"
 	}
 	if s.ready != nil {

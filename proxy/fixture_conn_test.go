@@ -102,7 +102,7 @@ func received(t testing.TB, c *clientConn, raw []byte) (ctx *fasthttp.RequestCtx
 	x.begin(ctx)
 	e = c.checkHead(&ctx.Request.Header)
 	if e == nil {
-		e = c.srv.admit(&ctx.Request.Header, &x.adm, c.remote)
+		e = c.srv.admit(&ctx.Request.Header, &x.adm, x.set, c.remote)
 	}
 	x.adopt()
 	c.take(c.read.to - c.read.from)
@@ -129,7 +129,7 @@ func (x *exchange) answered(t testing.TB, raw []byte) (ok bool) {
 // toward makes up the only one that the exchange may go to, and begins an
 // attempt there.
 func (x *exchange) toward(up *pool.Upstream) {
-	x.to = destination{candidates: pool.NewCandidates([]*pool.Upstream{up}), retry: &x.routing.retry}
+	x.to = destination{candidates: pool.NewCandidates([]*pool.Upstream{up}), retry: &x.set.routing.retry}
 	x.next.Pin(up.Credentials[0], x.srv.now())
 	x.advance()
 }

@@ -107,7 +107,7 @@ func FuzzRequestHead(f *testing.F) {
 		if e != nil {
 			return
 		}
-		x.toward(s.routing.Load().set.Upstreams[x.adm.target.dialect])
+		x.toward(s.settings.Load().routing.set.Upstreams[x.adm.target.dialect])
 		const bodyLen = 1234
 		got := string(x.appendHead(nil, bodyLen))
 
@@ -225,7 +225,7 @@ func FuzzAnswerHead(f *testing.F) {
 		}
 		x := &c.x
 		defer x.finish(0, nil)
-		x.toward(s.routing.Load().set.Upstreams[0])
+		x.toward(s.settings.Load().routing.set.Upstreams[0])
 		raw := append([]byte("HTTP/1.1 "), []byte{byte('0' + status/100%10), byte('0' + status/10%10), byte('0' + status%10)}...)
 		raw = append(raw, " "+reason+"\r\n"+block+"\r\n"...)
 		const body = "hello"

@@ -17,11 +17,11 @@ func (x *exchange) startAnswer() *apiError {
 	noBody := x.head.NoBody(x.ctx.IsHead())
 	ep := &endpoints[x.adm.target.endpoint]
 	x.ans.start(&x.head, noBody, x.adm.target.dialect, ep.family,
-		&x.up.Timeouts, &x.srv.stream, int64(x.srv.limits.MaxStream), x.sent, x.srv.now())
+		&x.up.Timeouts, &x.set.stream, int64(x.set.limits.MaxStream), x.sent, x.srv.now())
 	if x.learn && x.head.Status/100 == 2 {
 		x.ans.wantIDs()
 	}
-	hold := x.srv.stream.HeadHold
+	hold := x.set.stream.HeadHold
 	if hold <= 0 || noBody || x.head.Status != fasthttp.StatusOK || x.ans.kind != kindEvents || x.ans.coded || !x.mayFallBack() {
 		return nil
 	}

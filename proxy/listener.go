@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +20,8 @@ type listener struct {
 	net.Listener
 	srv *Server
 	tls *tls.Config // nil: plain
+
+	closing sync.Once // by who takes its leave, and by fasthttp
 }
 
 const (
@@ -34,6 +37,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		nc, err := l.Listener.Accept()
 		if err != nil {
 			if !transientAccept(err) {
+				if l.srv.lame.Load() { // connections that are open are served on
+					<-l.srv.stopping
+				}
 				return nil, err
 			}
 			l.srv.tel.AcceptErrors.Inc()
@@ -60,6 +66,18 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		return c, nil
 	}
+}
+
+// closeWhenLeaving closes the listener as soon as the server takes its leave.
+func (l *listener) closeWhenLeaving() {
+	<-l.srv.leaving
+	_ = l.Close()
+}
+
+// Close closes the listener once.
+func (l *listener) Close() (err error) {
+	l.closing.Do(func() { err = l.Listener.Close() })
+	return err
 }
 
 // transientAccept reports whether an accept error passes by itself.

@@ -51,7 +51,7 @@ func (x *exchange) listModels() (bool, *apiError) {
 	if endpoints[a.target.endpoint].name != "models" || !x.ctx.IsGet() && !x.ctx.IsHead() {
 		return false, nil
 	}
-	names, ok := x.routing.named(a.target.dialect, a.tenant, a.rec)
+	names, ok := x.set.routing.named(a.target.dialect, a.tenant, a.rec)
 	if !ok {
 		return false, nil
 	}
@@ -60,7 +60,7 @@ func (x *exchange) listModels() (bool, *apiError) {
 		answer = modelList(a.target.dialect, names)
 	} else if slices.Contains(names, id) {
 		answer = modelObject(a.target.dialect, id)
-	} else if _, err := x.routing.choose(a.target.dialect, a.tenant, []byte(id)); err != nil || !a.rec.AllowsModel([]byte(id)) {
+	} else if _, err := x.set.routing.choose(a.target.dialect, a.tenant, []byte(id)); err != nil || !a.rec.AllowsModel([]byte(id)) {
 		return false, errModelNotFound
 	} else {
 		return false, nil // a pattern's: the provider knows

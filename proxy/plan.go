@@ -28,11 +28,11 @@ func (x *exchange) plan() *apiError {
 		}
 		// Lists, files and batches belong to no model: the first route for
 		// every model takes them, or else the first route.
-		if x.to, err = x.routing.choose(a.target.dialect, a.tenant, nil); err == errModelNotFound {
-			x.to, err = x.routing.any(a.target.dialect, a.tenant)
+		if x.to, err = x.set.routing.choose(a.target.dialect, a.tenant, nil); err == errModelNotFound {
+			x.to, err = x.set.routing.any(a.target.dialect, a.tenant)
 		}
 	} else {
-		x.to, err = x.routing.choose(a.target.dialect, a.tenant, model)
+		x.to, err = x.set.routing.choose(a.target.dialect, a.tenant, model)
 	}
 	if err == errModelNotFound && len(model) == 0 && a.body == bodyStream {
 		err = errModelFirst
@@ -62,7 +62,7 @@ func (x *exchange) prepareBody(ep *endpoint) {
 		if a.target.pathModel == nil {
 			opt.Model = x.to.alias
 		}
-		if x.srv.includeUsage && ep.usage && a.target.dialect != dialectAnthropic {
+		if x.set.includeUsage && ep.usage && a.target.dialect != dialectAnthropic {
 			opt.IncludeUsage = x.req.AsksUsage()
 			x.ans.strip = opt.IncludeUsage
 		}

@@ -34,8 +34,14 @@ type destination struct {
 	alias      []byte // the name that replaces the model's; nil: none
 }
 
-func newRouting(cfg *configs.Config, buffers *pool.Buffers, onChange func(pool.Change)) (*routing, error) {
-	set, err := pool.NewSet(cfg.Upstreams, buffers, onChange)
+// newRouting builds the routing of cfg. index is each upstream's number in the
+// telemetry; what before has alike is taken over.
+func newRouting(cfg *configs.Config, index []int, before *routing, buffers *pool.Buffers, onChange func(pool.Change)) (*routing, error) {
+	var known *pool.Set
+	if before != nil {
+		known = before.set
+	}
+	set, err := pool.NewSet(cfg.Upstreams, index, known, buffers, onChange)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +52,7 @@ func newRouting(cfg *configs.Config, buffers *pool.Buffers, onChange func(pool.C
 		for _, name := range c.Upstreams {
 			j := slices.IndexFunc(set.Upstreams, func(u *pool.Upstream) bool { return u.Name == name })
 			if j < 0 {
-				set.Close()
+				set.CloseBut(known)
 				return nil, fmt.Errorf("route %d names the unknown upstream %q", i+1, name)
 			}
 			ups = append(ups, set.Upstreams[j])

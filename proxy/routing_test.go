@@ -11,7 +11,7 @@ import (
 // routingOf returns the routing of the configuration yaml.
 func routingOf(t testing.TB, yaml string) *routing {
 	t.Helper()
-	r, err := newRouting(parseConfig(t, yaml), &pool.Buffers{}, nil)
+	r, err := newRouting(parseConfig(t, yaml), nil, nil, &pool.Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,23 +9,24 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
+	"sync"
 
 	"streamrelay/auth"
 	"streamrelay/configs"
 	"streamrelay/telemetry"
 )
 
-// drainTime is how long streams under way may take to end by themselves.
-const drainTime = 10 * time.Minute
-
 // process is a relay with its listeners: what `serve` and `demo` run.
 type process struct {
 	srv    *Server
 	admin  *admin // nil: none
 	public net.Listener
+	super  *supervisor
 	log    *telemetry.Log
 	tel    *telemetry.Telemetry
+
+	path   string // the configuration's file; "": there is none to read again
+	reload sync.Mutex
 }
 
 // keyring is where keys are looked up.
@@ -47,6 +48,9 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 		Access: cfg.Log.Access, Log: log,
 	})
 	p := &process{log: log, tel: tel}
+	if p.super, err = newSupervisor(log); err != nil {
+		return nil, err
+	}
 	o := Options{Config: cfg, Keys: keys.table, Telemetry: tel, Log: log}
 	if keys.store != nil {
 		o.Admit, o.Ready = keys.store.Admit, keysReady(keys.store)
@@ -67,11 +71,13 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 			p.close()
 		}
 	}()
-	if p.public, err = listen(cfg.Listen); err != nil {
-		return nil, &listenError{"listen", err}
+	if p.public = p.super.listener("public"); p.public == nil {
+		if p.public, err = listen(cfg.Listen); err != nil {
+			return nil, &listenError{"listen", err}
+		}
 	}
 	if cfg.Admin.Listen != "" {
-		if p.admin, err = newAdmin(cfg.Admin, p.srv, api); err != nil {
+		if p.admin, err = newAdmin(cfg.Admin, p, api); err != nil {
 			return nil, err
 		}
 	}
@@ -101,40 +107,90 @@ func (p *process) close() {
 	if p.admin != nil {
 		p.admin.close()
 	}
-	p.srv.routing.Load().set.Close()
+	p.srv.settings.Load().routing.set.Close()
 	p.srv.watcher.close()
 }
 
 // run serves until ctx is done, then drains; force, when it closes, ends the
-// draining at once.
-func (p *process) run(ctx context.Context, force <-chan struct{}) error {
+// draining at once. Each value of hup is a reload.
+func (p *process) run(ctx context.Context, force <-chan struct{}, hup <-chan os.Signal) error {
 	failed := make(chan error, 2)
 	go func() { failed <- p.srv.Serve(p.public) }()
 	if p.admin != nil {
 		go func() { failed <- p.admin.serve() }()
 	}
+	beats, stop := context.WithCancel(context.Background())
+	defer stop()
+	go p.super.watchdog(beats, p.srv.probe)
+	p.super.ready("serving")
 	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
+	for serving := true; serving; {
+		select {
+		case <-hup:
+			_ = p.reloadFile() // said in the log
+		case <-ctx.Done():
+			serving = false
+		case err = <-failed:
+			serving = false
+		}
 	}
-	drain, cancel := context.WithTimeout(context.Background(), drainTime)
+	return errors.Join(err, p.drain(force))
+}
+
+// drain ends what is under way: lame duck, then the streams.
+func (p *process) drain(force <-chan struct{}) error {
+	cfg := p.srv.Config().Shutdown
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.LameDuck+cfg.DrainTimeout)
 	defer cancel()
 	go func() {
 		select {
 		case <-force:
 			cancel()
-		case <-drain.Done():
+		case <-ctx.Done():
 		}
 	}()
+	go p.super.drainingUntil(ctx, p.tel.InFlight.Load)
 	if n := p.tel.InFlight.Load(); n > 0 {
-		p.log.Info().Int64("exchanges", n).Dur("at_most", drainTime).Msg("draining; a second signal ends it")
+		p.log.Info().Int64("exchanges", n).Dur("at_most", cfg.LameDuck+cfg.DrainTimeout).Msg("draining; a second signal ends it")
 	}
-	err = errors.Join(err, p.srv.Shutdown(drain))
+	lame, end := context.WithTimeout(ctx, cfg.LameDuck)
+	p.srv.LameDuck(lame)
+	end()
+	err := p.srv.Shutdown(ctx)
 	if p.admin != nil {
 		p.admin.close()
 	}
 	return err
+}
+
+// reloadFile reads the configuration again and puts it in force, all of it or
+// nothing.
+func (p *process) reloadFile() (err error) {
+	p.reload.Lock()
+	defer p.reload.Unlock()
+	p.super.reloading()
+	defer func() {
+		p.tel.Reloaded(err == nil)
+		if err != nil {
+			p.log.Error().Err(err).Msg("reload refused; the configuration of before stays")
+			p.super.ready("serving; the last reload was refused")
+			return
+		}
+		p.log.Info().Msg("reloaded")
+		p.super.ready("serving")
+	}()
+	if p.path == "" {
+		return errors.New("there is no configuration file to read again")
+	}
+	cfg, warnings, err := configs.Load(p.path, nil)
+	if err != nil {
+		return err
+	}
+	if refused, _ := configs.Unbuilt(cfg); len(refused) > 0 {
+		return errors.New(strings.Join(refused, "\n"))
+	}
+	logWarnings(p.log, warnings)
+	return p.srv.Reload(cfg)
 }
 
 // listenError says that an address of the configuration cannot be listened on.

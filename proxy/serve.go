@@ -39,7 +39,7 @@ func ServeCommand(b Build) *cobra.Command {
 		Short: "Serve clients as the configuration says",
 		Long: `Serve authenticates clients, forwards their requests to the configured upstreams
 and streams the answers back. SIGTERM or Ctrl-C lets streams under way end; a
-second one ends them at once.`,
+second one ends them at once. SIGHUP reads the configuration again.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE:         func(*cobra.Command, []string) error { return serve(path, b) },
@@ -60,9 +60,7 @@ func serve(path string, b Build) error {
 	ignoreBrokenPipes()
 	log := telemetry.NewLog(os.Stdout, cfg.Log.Level)
 	defer log.Close()
-	for _, w := range warnings {
-		log.Warn().Str("at", fmt.Sprintf("%s:%d", w.File, w.Line)).Str("key", w.Path).Msg(w.Message)
-	}
+	logWarnings(log, warnings)
 	for _, text := range ignored {
 		log.Warn().Msg(text)
 	}
@@ -78,6 +76,7 @@ func serve(path string, b Build) error {
 		}
 		return &exitError{exitConfig, err}
 	}
+	p.path = path
 	event := log.Info().Str("version", b.Version).Stringer("listen", p.public.Addr()).Int("upstreams", len(cfg.Upstreams)).Int("keys", store.Table().Len())
 	if p.admin != nil {
 		event = event.Stringer("admin", p.admin.ln.Addr())
@@ -90,6 +89,12 @@ func serve(path string, b Build) error {
 	return nil
 }
 
+func logWarnings(log *telemetry.Log, warnings []configs.Problem) {
+	for _, w := range warnings {
+		log.Warn().Str("at", fmt.Sprintf("%s:%d", w.File, w.Line)).Str("key", w.Path).Msg(w.Message)
+	}
+}
+
 // ignoreBrokenPipes keeps a reader of our output that goes away from ending the
 // process: the runtime would, by SIGPIPE; now such a line is dropped and counted.
 func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
@@ -97,6 +102,9 @@ func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 // untilSignal runs p until SIGTERM or SIGINT, or until stop closes; the second
 // signal ends it at once.
 func untilSignal(p *process, stop <-chan struct{}) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
@@ -117,5 +125,5 @@ func untilSignal(p *process, stop <-chan struct{}) error {
 			}
 		}
 	}()
-	return p.run(ctx, force)
+	return p.run(ctx, force, hup)
 }

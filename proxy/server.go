@@ -1,14 +1,13 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"math"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/fasthttp/router"
 	"github.com/valyala/fasthttp"
@@ -39,21 +38,21 @@ const writeBuffer = 1 << 10
 // Server relays. Make it with New, serve listeners with Serve, end it with
 // Shutdown.
 type Server struct {
-	limits       configs.Limits
-	stream       configs.Stream
-	includeUsage bool
-	keys         *auth.Table
-	admission    func(*limits.Grant, *auth.Record, []byte, *limits.Ask) (limits.Refusal, bool) // nil: no limits
-	endRevoked   bool
-	tel          *telemetry.Telemetry
-	log          *telemetry.Log
-	ready        func() error
-	tls          *tls.Config
+	keys      *auth.Table
+	admission func(*limits.Grant, *auth.Record, []byte, *limits.Ask) (limits.Refusal, bool) // nil: no limits
+	tel       *telemetry.Telemetry
+	log       *telemetry.Log
+	ready     func() error
+	tls       *tls.Config
 
 	http    *fasthttp.Server
 	buffers *pool.Buffers
 	watcher *watcher
-	routing atomic.Pointer[routing]
+	// settings are what a reload replaces.
+	settings  atomic.Pointer[settings]
+	reloading sync.Mutex // orders reloads, and protects published
+	published map[series]bool
+	cert      *certificate // nil: the public listener speaks no TLS
 
 	budget        budget
 	retriesDenied atomic.Int64 // for want of budget
@@ -63,39 +62,35 @@ type Server struct {
 	open     atomic.Int64 // client connections
 	// lingering and shedding bound what is done for clients on their way out.
 	lingering, shedding atomic.Int64
-	draining            atomic.Bool
-	stopping            chan struct{}
+	lame, draining      atomic.Bool
+	leaving, stopping   chan struct{} // closed as lame and draining become true
 }
 
 // New builds a server; it listens to nothing and connects to nothing yet.
 func New(o Options) (*Server, error) {
 	cfg := o.Config
 	s := &Server{
-		limits: cfg.Limits, stream: cfg.Stream, includeUsage: cfg.Stream.IncludeUsage == "auto",
-		keys: o.Keys, admission: o.Admit, endRevoked: cfg.Keys.EndStreamsOnRevoke, tel: o.Telemetry, log: o.Log, ready: o.Ready,
-		buffers: &pool.Buffers{}, stopping: make(chan struct{}),
+		keys: o.Keys, admission: o.Admit, tel: o.Telemetry, log: o.Log, ready: o.Ready,
+		buffers: &pool.Buffers{}, leaving: make(chan struct{}), stopping: make(chan struct{}),
 	}
-	if cfg.TLS.Enabled() {
-		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("load tls.cert_file and tls.key_file: %w", err)
-		}
-		s.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	var err error
+	if s.tls, err = s.publicTLS(cfg.TLS); err != nil {
+		return nil, err
 	}
 	s.budget.fifths.Store(budgetFull)
-	r, err := newRouting(cfg, s.buffers, s.upstreamChanged)
+	set, err := s.newSettings(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	s.routing.Store(r)
-	s.publishUpstreams(r)
+	s.settings.Store(set)
+	s.publishUpstreams(set.routing)
 	s.tel.Describe("relay_retries_denied_total", "Retries that were not made, since a fifth of the requests had been retried already.")
 	s.tel.Gauge("relay_retries_denied_total", "", func() float64 { return float64(s.retriesDenied.Load()) })
 	if s.maxConns = int64(cfg.Limits.MaxConnections); s.maxConns == 0 {
 		s.maxConns = defaultMaxConns()
 	}
 	if s.watcher, err = newWatcher(); err != nil {
-		r.set.Close()
+		set.routing.set.Close()
 		return nil, err
 	}
 	s.http = &fasthttp.Server{
@@ -152,50 +147,13 @@ func (s *Server) routes(metrics bool) fasthttp.RequestHandler {
 
 // Serve accepts connections from ln until Shutdown; then it returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(&listener{Listener: ln, srv: s, tls: s.tls}); err != nil {
+	l := &listener{Listener: ln, srv: s, tls: s.tls}
+	if s.cert != nil {
+		go s.watchCertificate()
+	}
+	go l.closeWhenLeaving()
+	if err := s.http.Serve(l); err != nil {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
-	}
-	return nil
-}
-
-// Shutdown stops accepting, closes idle connections, lets exchanges under way
-// end until ctx is done, and then breaks the rest. Nothing of the server is
-// left when it returns but what a broken connection's goroutine takes to
-// notice.
-func (s *Server) Shutdown(ctx context.Context) error {
-	if s.draining.Swap(true) {
-		return nil
-	}
-	close(s.stopping)
-	err := s.http.ShutdownWithContext(ctx)
-	if err == nil { // which knows nothing of hijacked connections
-		err = s.settle(ctx)
-	}
-	if ctx.Err() != nil {
-		s.watcher.drain()
-		last, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		err = s.settle(last)
-	}
-	s.routing.Load().set.Close()
-	s.watcher.close()
-	if err != nil {
-		return fmt.Errorf("shut the server down: %w", err)
-	}
-	return nil
-}
-
-// settle waits for exchanges that were told to end; fasthttp's second Shutdown
-// would not.
-func (s *Server) settle(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for s.tel.InFlight.Load() > 0 {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%d exchanges did not end", s.tel.InFlight.Load())
-		case <-tick.C:
-		}
 	}
 	return nil
 }

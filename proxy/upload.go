@@ -117,7 +117,7 @@ func (x *exchange) listen() (stop func()) {
 // upload writes p, which carries n bytes of the body.
 func (x *exchange) upload(p []byte, n int) *apiError {
 	x.obs.BytesIn += int64(n)
-	if x.obs.BytesIn > int64(x.srv.limits.MaxUpload) {
+	if x.obs.BytesIn > int64(x.set.limits.MaxUpload) {
 		return errBodyTooBig
 	}
 	if err := x.conn.WriteBy(x.srv.now(), uploadPatience(x.up.Timeouts.Head)); err != nil {

@@ -27,7 +27,7 @@ func (s *Server) upstreamChanged(c pool.Change) {
 
 // upstreamStates is GET /upstreams of the admin listener.
 func (s *Server) upstreamStates(w http.ResponseWriter, _ *http.Request) {
-	r := s.routing.Load()
+	r := s.settings.Load().routing
 	now := s.now()
 	list := make([]pool.Status, 0, len(r.set.Upstreams))
 	for _, u := range r.set.Upstreams {
@@ -39,38 +39,57 @@ func (s *Server) upstreamStates(w http.ResponseWriter, _ *http.Request) {
 	_ = e.Encode(map[string]any{"upstreams": list}) // the reader's business
 }
 
-// publishUpstreams shows each upstream's connections and states in the metrics.
+// series is one that is published.
+type series struct{ name, labels string }
+
+// publishUpstreams shows each upstream's connections and states in the metrics,
+// and takes away what is shown of upstreams that are gone.
 func (s *Server) publishUpstreams(r *routing) {
 	s.tel.Describe("relay_upstream_connections", "Open connections to the upstream.")
 	s.tel.Describe("relay_upstream_inflight", "Attempts at the upstream under way now.")
 	s.tel.Describe("relay_upstream_state", "1 for the state that the upstream is in: up, open (left alone after failures), half_open (one exchange finds out), down (its health check fails).")
 	s.tel.Describe("relay_upstream_credential_state", "1 for the state that the credential is in: up, resting (a model's limit was reached), refused (the provider does not take it).")
+	now := make(map[series]bool)
+	gauge := func(name, labels string, f func() float64) {
+		now[series{name, labels}] = true
+		s.tel.Gauge(name, labels, f)
+	}
 	for _, u := range r.set.Upstreams {
-		name := telemetry.Label("upstream", u.Name)
-		s.tel.Gauge("relay_upstream_connections", name+`,state="open"`, func() float64 {
-			open, _ := u.Connections()
-			return float64(open)
-		})
-		s.tel.Gauge("relay_upstream_connections", name+`,state="idle"`, func() float64 {
-			_, idle := u.Connections()
-			return float64(idle)
-		})
-		s.tel.Gauge("relay_upstream_inflight", name, func() (n float64) {
-			for _, c := range u.Credentials {
-				n += float64(c.InFlight())
-			}
-			return n
-		})
-		for _, state := range [...]pool.State{pool.StateUp, pool.StateOpen, pool.StateHalfOpen, pool.StateDown} {
-			s.tel.Gauge("relay_upstream_state", name+","+telemetry.Label("state", string(state)), func() float64 {
-				return truth(u.State(s.now()) == state)
-			})
+		s.publishUpstream(u, gauge)
+	}
+	for old := range s.published {
+		if !now[old] {
+			s.tel.Gauge(old.name, old.labels, nil)
 		}
+	}
+	s.published = now
+}
+
+func (s *Server) publishUpstream(u *pool.Upstream, gauge func(name, labels string, f func() float64)) {
+	name := telemetry.Label("upstream", u.Name)
+	gauge("relay_upstream_connections", name+`,state="open"`, func() float64 {
+		open, _ := u.Connections()
+		return float64(open)
+	})
+	gauge("relay_upstream_connections", name+`,state="idle"`, func() float64 {
+		_, idle := u.Connections()
+		return float64(idle)
+	})
+	gauge("relay_upstream_inflight", name, func() (n float64) {
 		for _, c := range u.Credentials {
-			for _, state := range [...]pool.State{pool.StateUp, pool.StateResting, pool.StateRefused} {
-				labels := name + "," + telemetry.Label("credential", c.Name) + "," + telemetry.Label("state", string(state))
-				s.tel.Gauge("relay_upstream_credential_state", labels, func() float64 { return truth(c.State(s.now()) == state) })
-			}
+			n += float64(c.InFlight())
+		}
+		return n
+	})
+	for _, state := range [...]pool.State{pool.StateUp, pool.StateOpen, pool.StateHalfOpen, pool.StateDown} {
+		gauge("relay_upstream_state", name+","+telemetry.Label("state", string(state)), func() float64 {
+			return truth(u.State(s.now()) == state)
+		})
+	}
+	for _, c := range u.Credentials {
+		for _, state := range [...]pool.State{pool.StateUp, pool.StateResting, pool.StateRefused} {
+			labels := name + "," + telemetry.Label("credential", c.Name) + "," + telemetry.Label("state", string(state))
+			gauge("relay_upstream_credential_state", labels, func() float64 { return truth(c.State(s.now()) == state) })
 		}
 	}
 }

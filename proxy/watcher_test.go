@@ -51,7 +51,7 @@ func TestWatcherInterruptsTheUpstreamOfTheClientThatLeft(t *testing.T) {
 	defer ln.Close()
 	s := newServer(t, oneUpstream("http://"+ln.Addr().String()))
 	acquire := func() *pool.Conn {
-		up, err := s.routing.Load().set.Upstreams[0].Acquire()
+		up, err := s.settings.Load().routing.set.Upstreams[0].Acquire()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestWatcherInterruptsTheUpstreamOfTheClientThatLeft(t *testing.T) {
 	}
 	upB.Unbounded()
 	upB.Release()
-	if _, idle := s.routing.Load().set.Upstreams[0].Connections(); idle != 1 {
+	if _, idle := s.settings.Load().routing.set.Upstreams[0].Connections(); idle != 1 {
 		t.Errorf("%d idle connections, want the one that nobody interrupted", idle)
 	}
 }

@@ -59,6 +59,14 @@ func (l *Log) SetLevel(level string) {
 	l.level.Store(int32(parsed))
 }
 
+// Level returns the level's name.
+func (l *Log) Level() string {
+	if l == nil {
+		return ""
+	}
+	return zerolog.Level(l.level.Load()).String()
+}
+
 // Debug starts a line; the event is nil, which is safe to use, below the level.
 func (l *Log) Debug() *zerolog.Event { return l.event(zerolog.DebugLevel, time.Now) }
 

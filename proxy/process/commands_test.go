@@ -41,10 +41,10 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "serve without a file", args: "serve", code: 78, stderr: "relay: relay.yaml: " + missing},
 		{name: "serve, a mistake", yaml: "lisen: 127.0.0.1:0\n" + goodYAML, args: "serve", code: 78,
 			stderr: `relay: relay.yaml:1: unknown key "lisen": did you mean "listen"?`},
-		{name: "serve, keys in Redis", yaml: goodYAML + "keys: {store: redis}\n", args: "serve", code: 78,
+		{name: "serve, ClickHouse", yaml: goodYAML + "clickhouse: {address: 127.0.0.1:9000}\n", args: "serve", code: 78,
 			stderr: "relay: relay.yaml asks for what this version does not do:"},
 		{name: "serve, broken keys", yaml: goodYAML, keys: "keys: [}\n", args: "serve", code: 78,
-			stderr: "relay: open keys.file: keys.yaml: not YAML: did not find expected node content"},
+			stderr: "relay: open the keys: keys.yaml: not YAML: did not find expected node content"},
 		{name: "serve, port in use", yaml: "listen: " + inUse + "\n" + goodYAML, args: "serve", code: 1,
 			stderr: "relay: open listen: listen tcp " + inUse + ": bind: address already in use"},
 		{name: "serve, admin port in use", yaml: "listen: 127.0.0.1:0\nadmin: {listen: \"" + inUse + "\"}\n" + strings.TrimPrefix(goodYAML, "admin: {listen: \"\"}\n"), args: "serve", code: 1,
@@ -56,8 +56,6 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "check without a file", args: "check", code: 78, stderr: "relay.yaml: " + missing},
 		{name: "check, a mistake", yaml: goodYAML + "timeouts: {idle: 5}\n", args: "check", code: 78,
 			stderr: "relay.yaml:4: timeouts.idle: a duration needs a unit: write ms, s, m, h or d after the number"},
-		{name: "check, keys in Redis", yaml: goodYAML + "keys: {store: redis}\n", args: "check", code: 78,
-			stderr: "relay.yaml:4: keys.store: keys in Redis are not built in this version, and serve does not start with them: use store: file"},
 		{name: "check, ClickHouse", yaml: goodYAML + "clickhouse:\n  address: 127.0.0.1:9000\n", args: "check", code: 78,
 			stderr: "relay.yaml:5: clickhouse.address: writing requests to ClickHouse is not built in this version, and serve does not start with it: remove the key"},
 		{name: "check, upstream out of reach", yaml: strings.Replace(goodYAML, ":1/v1", ":"+nobody+"/v1", 1), args: "check --online", code: 69,
@@ -65,7 +63,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "check, two outputs", yaml: goodYAML, args: "check --print --json", code: 2,
 			stderr: "relay: --print and --json do not go together: use one of them"},
 
-		{name: "keys alone", args: "keys", code: 2, stderr: "relay: want one of: create, list, show, revoke, import"},
+		{name: "keys alone", args: "keys", code: 2, stderr: "relay: want one of: create, list, show, update, disable, enable, revoke, import, export, tenant, adopt"},
 		{name: "keys of no file", args: "keys --file keys.yaml list", code: 1, stderr: `relay: keys file "keys.yaml" does not exist; "relay keys create" makes it`},
 		{name: "keys, bad tenant", args: "keys create --tenant a/b", code: 2,
 			stderr: "relay: --tenant: want 1 to 64 of the characters A-Z a-z 0-9 . _ -, or * alone for any tenant"},
@@ -111,7 +109,6 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 func TestServeRefusesWhatIsNotBuilt(t *testing.T) {
 	const clickhouse = ": writing requests to ClickHouse is not built in this version, and serve does not start with it: remove the key\n"
 	for name, c := range map[string]struct{ yaml, want string }{
-		"redis":             {"keys: {store: redis}\n", "keys.store: keys in Redis are not built in this version, and serve does not start with them: use store: file\n"},
 		"clickhouse":        {"clickhouse: {address: 127.0.0.1:9000}\n", "clickhouse.address" + clickhouse},
 		"clickhouse shards": {"clickhouse: {shards: [[127.0.0.1:9000]]}\n", "clickhouse.shards" + clickhouse},
 	} {

@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"streamrelay/configs"
+)
+
+// settings are what a reload replaces. Immutable; an exchange keeps those that
+// it began with.
+type settings struct {
+	cfg          *configs.Config
+	limits       configs.Limits
+	stream       configs.Stream
+	includeUsage bool
+	endRevoked   bool
+	routing      *routing
+}
+
+// newSettings builds what cfg says. Upstreams that previous has alike are
+// taken over, with their connections and states.
+func (s *Server) newSettings(cfg *configs.Config, previous *settings) (*settings, error) {
+	names := make([]string, len(cfg.Upstreams))
+	for i, u := range cfg.Upstreams {
+		names[i] = u.Name
+	}
+	index := s.tel.Register(names, modelNames(cfg))
+	set := &settings{
+		cfg: cfg, limits: cfg.Limits, stream: cfg.Stream,
+		includeUsage: cfg.Stream.IncludeUsage == "auto", endRevoked: cfg.Keys.EndStreamsOnRevoke,
+	}
+	var before *routing
+	if previous != nil {
+		before = previous.routing
+	}
+	var err error
+	set.routing, err = newRouting(cfg, index, before, s.buffers, s.upstreamChanged)
+	return set, err
+}
+
+// Reload puts cfg in force for the exchanges that begin from now on, all of it
+// or nothing. The error says what is wrong with it, or which settings have
+// changed that only a restart applies.
+func (s *Server) Reload(cfg *configs.Config) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	before := s.settings.Load()
+	if changed := needRestart(before.cfg, cfg); len(changed) > 0 {
+		return fmt.Errorf("only a restart applies a change of %s: restart the relay, or take the change back", strings.Join(changed, ", "))
+	}
+	set, err := s.newSettings(cfg, before)
+	if err != nil {
+		return err
+	}
+	if s.cert != nil {
+		if err := s.cert.load(cfg.TLS); err != nil {
+			set.routing.set.CloseBut(before.routing.set)
+			return err
+		}
+	}
+	s.settings.Store(set)
+	s.publishUpstreams(set.routing)
+	before.routing.set.CloseBut(set.routing.set)
+	s.log.SetLevel(cfg.Log.Level)
+	return nil
+}
+
+// Config is the configuration in force. It must not be changed.
+func (s *Server) Config() *configs.Config { return s.settings.Load().cfg }
+
+// needRestart lists the settings that differ between two configurations and
+// that a reload does not apply: listeners, folders, and what stands in the
+// fasthttp server or in stores.
+func needRestart(a, b *configs.Config) (changed []string) {
+	diff := func(path string, x, y any) {
+		if !reflect.DeepEqual(x, y) {
+			changed = append(changed, path)
+		}
+	}
+	diff("listen", a.Listen, b.Listen)
+	diff("tls", a.TLS.Enabled(), b.TLS.Enabled())
+	diff("tls.client_ca_file", a.TLS.ClientCAFile, b.TLS.ClientCAFile)
+	diff("admin", a.Admin, b.Admin)
+	diff("limits.max_header", a.Limits.MaxHeader, b.Limits.MaxHeader)
+	diff("limits.max_connections", a.Limits.MaxConnections, b.Limits.MaxConnections)
+	diff("limits.header_timeout", a.Limits.HeaderTimeout, b.Limits.HeaderTimeout)
+	diff("limits.keepalive_timeout", a.Limits.KeepaliveTimeout, b.Limits.KeepaliveTimeout)
+	x, y := a.Keys, b.Keys
+	x.EndStreamsOnRevoke = y.EndStreamsOnRevoke
+	diff("keys", x, y)
+	diff("redis", a.Redis, b.Redis)
+	diff("prices", a.Prices, b.Prices)
+	diff("clickhouse", a.ClickHouse, b.ClickHouse)
+	diff("request_log", a.RequestLog, b.RequestLog)
+	diff("log.access", a.Log.Access, b.Log.Access)
+	slices.Sort(changed)
+	return changed
+}
