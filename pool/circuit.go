@@ -94,7 +94,7 @@ func (c *circuit) failed(now int64, probe bool) (bool, time.Duration) {
 func (c *circuit) answered() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failures.Store(int32(max(c.cfg.Failures-1, 0)))
+	c.failures.Store(int32(max(c.cfg.Failures-1, 1))) // not 0, or well would have nothing to forget
 	c.until.Store(0)
 	c.probing.Store(false)
 }
