@@ -395,3 +395,13 @@ func TestACircuitOfOneFailureForgetsWhatWentWellAgain(t *testing.T) {
 		c.well()
 	}
 }
+
+func TestOneAccountIsOneHoweverItsHostIsSpelled(t *testing.T) {
+	s := setOf(t, 3, func(i int, c *configs.Upstream) {
+		c.BaseURL = []string{"https://api.example.com/v1", "https://API.Example.com/v1", "https://api.example.com:443/v2"}[i]
+		c.Credentials = []configs.Credential{{Value: configs.NewSecret("k"), Weight: 1}}
+	})
+	if n := NewCandidates(s.Upstreams).Accounts(); n != 1 {
+		t.Errorf("%d accounts", n)
+	}
+}

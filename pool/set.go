@@ -3,6 +3,7 @@ package pool
 import (
 	"reflect"
 	"slices"
+	"strings"
 
 	"streamrelay/configs"
 )
@@ -67,12 +68,14 @@ func (s *Set) alike(cfg *configs.Upstream, index int) *Upstream {
 	return nil
 }
 
-// at is what tells one account from another: the host and the credential.
+// at is what tells one account from another: the host, with its port, however
+// they are written, and the credential.
 func (c *Credential) at() [2]string {
+	host := strings.ToLower(c.Upstream.dialer.addr)
 	if c.value == "" { // nobody knows what tells its accounts apart
-		return [2]string{c.Upstream.Host + "/" + c.Upstream.Path, ""}
+		return [2]string{host + c.Upstream.Path, ""}
 	}
-	return [2]string{c.Upstream.Host, c.value}
+	return [2]string{host, c.value}
 }
 
 // Close ends the health checks and closes the connections that nobody uses.
