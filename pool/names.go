@@ -88,11 +88,20 @@ func (n *names) lost(c *Conn) bool {
 	if state == nil || c.addresses == state {
 		return false
 	}
-	if !state.alive[remoteOf(c.socket.TCPConn)] {
+	if at := remoteOf(c.socket.TCPConn); !state.alive[at] && !n.has(at) {
 		return true
 	}
 	c.addresses = state // looked at once for each lookup
 	return false
+}
+
+// has reports whether the name has had addr lately: a dialler may have met it
+// since the last lookup.
+func (n *names) has(addr netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, ok := n.seen[addr]
+	return ok
 }
 
 // refresh looks the name up. While that fails nothing changes.

@@ -137,3 +137,23 @@ func TestAnAddressOfLatelyServesWhileTheNameCannotBeResolved(t *testing.T) {
 		})
 	}
 }
+
+func TestAConnectionToAnAddressThatCameUpSinceTheLastLookupIsUsedAgain(t *testing.T) {
+	p := listen(t)
+	u := upstreamOf(t, "http://"+p.addr, &Buffers{}, nil)
+	r := &resolver{}
+	r.set(nil, "127.0.0.9") // another part of the name's addresses than the dialler got
+	n := follow(t, u, time.Hour, r)
+	n.refresh()
+	n.next.Store(Now() + int64(time.Hour))
+	acquire(t, u).Release()
+	// The dialler, which resolves by itself, has just met it.
+	n.mu.Lock()
+	n.noteLocked([]netip.Addr{netip.MustParseAddr("127.0.0.1")}, Now())
+	n.mu.Unlock()
+	c := acquire(t, u)
+	defer c.Discard()
+	if !c.Reused {
+		t.Error("each request connects anew")
+	}
+}
