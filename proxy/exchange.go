@@ -255,6 +255,9 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	x.early = nil
 	x.in.Put()
 	x.in = nil
+	if x.brokeOff(end) {
+		x.try.Failed(now, end.String())
+	}
 	x.try.End(wentWell(end, x.obs.UpstreamStatus))
 	if x.set.endRevoked {
 		x.c.dropRecord()
@@ -275,6 +278,16 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	x.settle()
 	x.srv.tel.Observe(o)
 	x.ctx = nil
+}
+
+// brokeOff reports whether the upstream failed behind the answer's head, which
+// judge could not know of.
+func (x *exchange) brokeOff(end telemetry.EndReason) bool {
+	switch x.failure {
+	case errUpstreamCut, errUpstreamGarbage, errFirstEventTimeout, errIdleTimeout:
+		return end == x.failure.end && x.obs.UpstreamStatus < 500 && !x.firstFailed
+	}
+	return false
 }
 
 // wentWell reports whether an exchange says that its account is in order.

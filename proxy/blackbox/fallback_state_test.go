@@ -247,3 +247,25 @@ func TestWaitingForOneOfMaxConnections(t *testing.T) {
 		t.Errorf("status %d and %d, %d connections", a.status, b.status, up.connections.Load())
 	}
 }
+
+func TestAnswersThatBreakOffCountAsFailuresOfTheUpstream(t *testing.T) {
+	for name, script := range map[string]func(*received){
+		"a stream that is cut": func(rq *received) { rq.send(streamHead + chunk(goodEvent)); rq.close() },
+		"a document that is cut": func(rq *received) {
+			rq.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+			rq.close()
+		},
+		"a stream that falls silent": func(rq *received) { rq.send(streamHead + chunk(goodEvent)); rq.gone() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fl := newFleet(t, "timeouts: {idle: 100ms}, circuit: {failures: 2, open_for: 100s, max_open: 100s}, ", "", script, ok("b"))
+			for range 2 {
+				c := fl.dial()
+				c.send(post("/v1/chat/completions", chatStream))
+				_, _ = c.begin().rest()
+				c.Close()
+			}
+			eventually(t, "the circuit opens", func() bool { return fl.metrics()[`relay_upstream_state{upstream="a",state="open"}`] == 1 })
+		})
+	}
+}
