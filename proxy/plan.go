@@ -89,14 +89,24 @@ func (x *exchange) modelCall() bool {
 // to is there. Where that cannot be known and several accounts could be meant
 // it refuses, and so it does where the route leads to others.
 func (x *exchange) pin(unnamed bool) *apiError {
-	x.pinned, x.learn = nil, false
+	a := &x.adm
+	ep := &endpoints[a.target.endpoint]
+	x.pinned, x.learn = nil, ep.learns && x.routing.byDialect[a.target.dialect].Accounts() > 1
+	id := a.target.objectID()
+	if unnamed && x.learn && len(id) > 0 {
+		// Without a model nothing tells by which route the object was made.
+		c := x.srv.affinity.find(id)
+		if to, ok := x.routing.leadingTo(a.target.dialect, a.tenant, c); ok {
+			x.to, x.pinned = to, c
+			return nil
+		}
+		if ep.stored && !x.routing.oneAccount(a.target.dialect, a.tenant) {
+			return errUnknownObject
+		}
+	}
 	if x.to.candidates.Accounts() == 1 {
 		return nil
 	}
-	a := &x.adm
-	ep := &endpoints[a.target.endpoint]
-	x.learn = ep.learns
-	id := a.target.objectID()
 	switch {
 	case ep.stored && len(id) > 0:
 		return x.pinTo(id, errUnknownObject)

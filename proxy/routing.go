@@ -122,6 +122,43 @@ func (r *routing) any(d dialect, tenant []byte) (to destination, e *apiError) {
 	return to, errModelNotFound
 }
 
+// leadingTo finds the first route open to the tenant that leads to c; nil leads
+// nowhere.
+func (r *routing) leadingTo(d dialect, tenant []byte, c *pool.Credential) (to destination, ok bool) {
+	if c == nil {
+		return to, false
+	}
+	if len(r.routes) == 0 {
+		return destination{candidates: r.byDialect[d], retry: &r.retry}, r.byDialect[d].Has(c)
+	}
+	for i := range r.routes {
+		if rt := &r.routes[i]; rt.open(d, tenant) && rt.byDialect[d].Has(c) {
+			return destination{candidates: rt.byDialect[d], retry: &rt.retry}, true
+		}
+	}
+	return to, false
+}
+
+// oneAccount reports whether all that is open to the tenant is one account.
+func (r *routing) oneAccount(d dialect, tenant []byte) bool {
+	if len(r.routes) == 0 {
+		return r.byDialect[d].Accounts() == 1
+	}
+	var first pool.Tried
+	for i := range r.routes {
+		rt := &r.routes[i]
+		if !rt.open(d, tenant) {
+			continue
+		}
+		c := rt.byDialect[d]
+		if first != (pool.Tried{}) && !first.Has(c.First()) || c.Accounts() > 1 {
+			return false
+		}
+		first.Add(c.First())
+	}
+	return true
+}
+
 // open reports whether requests of a dialect and tenant may take the route.
 func (rt *route) open(d dialect, tenant []byte) bool {
 	return rt.dialects[d] && rt.byDialect[d] != nil && (len(rt.tenants) == 0 || matchesAny(rt.tenants, tenant))

@@ -178,3 +178,22 @@ func TestStoredObjectsAreAskedForWhereTheyWereMade(t *testing.T) {
 		}
 	}
 }
+
+// Each route has one account; without a model none of them is named.
+func TestAStoredResponseIsAskedForWhereItWasMadeWhateverItsRoute(t *testing.T) {
+	made := func(id string) func(*received) {
+		return func(rq *received) { rq.reply(200, `{"id":"`+id+`","object":"response"}`) }
+	}
+	fl := newFleet(t, "", "routes:\n  - {models: [m2], upstreams: [a]}\n  - {models: [m1], upstreams: [b]}\n", made("resp_a"), made("resp_b"))
+	if _, a := fl.speak(t, post("/v1/responses", `{"model":"m1","input":"x"}`)); a.status != 200 {
+		t.Fatalf("%s", a.head)
+	}
+	fl.forget()
+	if _, a := fl.speak(t, request("GET", "/v1/responses/resp_b", "")); a.status != 200 || fl.order(t) != "b" {
+		t.Errorf("status %d, asked %s", a.status, fl.order(t))
+	}
+	fl.forget()
+	if _, a := fl.speak(t, request("GET", "/v1/responses/resp_unknown", "")); a.status != 404 || fl.order(t) != "" {
+		t.Errorf("one that nobody knows: status %d, asked %s", a.status, fl.order(t))
+	}
+}
