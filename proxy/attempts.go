@@ -268,5 +268,6 @@ func (x *exchange) abandon() {
 	x.wide = nil
 	x.early.Put()
 	x.early = nil
+	x.ans.end(x.srv.now()) // its decoder is a coroutine
 	x.try.End(false)
 }

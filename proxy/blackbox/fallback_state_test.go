@@ -2,6 +2,7 @@ package blackbox
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -267,5 +268,22 @@ func TestAnswersThatBreakOffCountAsFailuresOfTheUpstream(t *testing.T) {
 			}
 			eventually(t, "the circuit opens", func() bool { return fl.metrics()[`relay_upstream_state{upstream="a",state="open"}`] == 1 })
 		})
+	}
+}
+
+func TestACompressedAnswerThatIsTriedAgainLeavesNoDecoder(t *testing.T) {
+	decoders := func() int {
+		buf := make([]byte, 4<<20)
+		return strings.Count(string(buf[:runtime.Stack(buf, true)]), "iter.Pull")
+	}
+	fl := newFleet(t, "circuit: {failures: 0}, ", "", status(500, "Content-Encoding: gzip"), ok("b"))
+	before := decoders()
+	for range 5 {
+		if s := fl.ask(); s != 200 {
+			t.Fatalf("status %d", s)
+		}
+	}
+	if n := decoders() - before; n > 0 {
+		t.Errorf("%d decoders are left", n)
 	}
 }
