@@ -222,7 +222,8 @@ func (x *exchange) assessStatus(now int64) verdict {
 			v.busy, v.wait = true, max(retryAfter(&x.head), 250*time.Millisecond)
 		}
 		x.try.Failed(now, strconv.Itoa(status))
-	default:
+	}
+	if status < 500 { // also where the account is at fault: the upstream is there
 		x.try.Answered()
 	}
 	return v

@@ -287,3 +287,19 @@ func TestACompressedAnswerThatIsTriedAgainLeavesNoDecoder(t *testing.T) {
 		t.Errorf("%d decoders are left", n)
 	}
 }
+
+func TestAProbeThatIsToldOfALimitFindsTheUpstreamBack(t *testing.T) {
+	var answer atomic.Value
+	answer.Store(status(500))
+	fl := newFleet(t, "circuit: {failures: 1, open_for: 10ms, max_open: 10ms}, ", "", func(rq *received) { answer.Load().(func(*received))(rq) }, ok("b"))
+	fl.ask()
+	answer.Store(status(429, "Retry-After: 100"))
+	time.Sleep(20 * time.Millisecond)
+	fl.ask()
+	if got := fl.order(t); got != "abab" {
+		t.Fatalf("sent to %s", got)
+	}
+	if fl.metrics()[`relay_upstream_state{upstream="a",state="up"}`] != 1 {
+		t.Error("an upstream that answers 429 is up")
+	}
+}
