@@ -56,7 +56,7 @@ func (x *exchange) advance() {
 	x.up = x.try.Upstream
 	x.obs.Attempts++
 	x.obs.Upstream, x.obs.Credential = x.up.Index, x.try.Index
-	x.obs.UpstreamStatus, x.obs.Failure = 0, telemetry.FailureNone
+	x.obs.UpstreamHead, x.obs.UpstreamStatus, x.obs.Failure = 0, 0, telemetry.FailureNone
 	x.sent = 0
 	strip := x.ans.strip
 	x.ans.reset()

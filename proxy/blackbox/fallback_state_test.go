@@ -303,3 +303,15 @@ func TestAProbeThatIsToldOfALimitFindsTheUpstreamBack(t *testing.T) {
 		t.Error("an upstream that answers 429 is up")
 	}
 }
+
+func TestTheRecordOfALastAttemptWithoutAnAnswerHasNoTimeToItsHead(t *testing.T) {
+	fl := newFleet(t, "", "", status(500), refuses)
+	_, a := fl.speak(t, post("/v1/chat/completions", chatPlain))
+	rec := fl.last(1)
+	if a.status != 502 || rec.Attempts < 2 || rec.UpstreamStatus != 0 {
+		t.Fatalf("status %d, %d attempts, upstream status %d", a.status, rec.Attempts, rec.UpstreamStatus)
+	}
+	if rec.UpstreamHead != 0 {
+		t.Errorf("upstream head %d ns, of another attempt", rec.UpstreamHead)
+	}
+}
