@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -95,7 +96,7 @@ func retryAfter(head *h1.Answer) time.Duration {
 	if v[0] >= '0' && v[0] <= '9' {
 		return number(v, time.Second)
 	}
-	at, err := time.Parse(time.RFC1123, string(v))
+	at, err := http.ParseTime(string(v)) // the obsolete forms, too
 	if err != nil {
 		return 0
 	}
