@@ -91,16 +91,16 @@ func (x *exchange) modelCall() bool {
 func (x *exchange) pin(unnamed bool) *apiError {
 	a := &x.adm
 	ep := &endpoints[a.target.endpoint]
-	x.pinned, x.learn = nil, ep.learns && x.routing.byDialect[a.target.dialect].Accounts() > 1
+	x.pinned, x.learn = nil, ep.learns && x.set.routing.byDialect[a.target.dialect].Accounts() > 1
 	id := a.target.objectID()
 	if unnamed && x.learn && len(id) > 0 {
 		// Without a model nothing tells by which route the object was made.
 		c := x.srv.affinity.find(id)
-		if to, ok := x.routing.leadingTo(a.target.dialect, a.tenant, c); ok {
+		if to, ok := x.set.routing.leadingTo(a.target.dialect, a.tenant, c); ok {
 			x.to, x.pinned = to, c
 			return nil
 		}
-		if ep.stored && !x.routing.oneAccount(a.target.dialect, a.tenant) {
+		if ep.stored && !x.set.routing.oneAccount(a.target.dialect, a.tenant) {
 			return errUnknownObject
 		}
 	}
