@@ -2,6 +2,7 @@ package configs
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -18,8 +19,13 @@ import (
 // runCheck returns what the command printed and its exit code.
 func runCheck(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	return runCheckWith(t, nil, args...)
+}
+
+func runCheckWith(t *testing.T, probes []Probe, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	var out, errOut bytes.Buffer
-	cmd := CheckCommand()
+	cmd := CheckCommand(probes...)
 	cmd.SetArgs(args)
 	cmd.SetOut(&out)
 	cmd.SetErr(&errOut)
@@ -134,5 +140,34 @@ func TestCheckOnlineConnectsToEachUpstream(t *testing.T) {
 	var result checkResult
 	if err := json.Unmarshal([]byte(stdout), &result); err != nil || code != 69 || result.OK || len(result.Online) != 4 || result.Online[3].OK || result.Online[3].Error == "" {
 		t.Errorf("exit %d, %v\n%s", code, err, stdout)
+	}
+}
+
+func TestCheckOnlineTriesTheStoresByTheirOwnPackages(t *testing.T) {
+	up := httptest.NewServer(nil)
+	defer up.Close()
+	path := writeFile(t, "upstreams: [{name: a, base_url: "+up.URL+", dialect: openai}]\n", 0o600)
+	good := func(context.Context, *Config) []Finding {
+		return []Finding{{Store: "one", OK: true, Detail: "answers"}, {Store: "one", OK: true, Detail: "forgets", Hint: "let it not"}}
+	}
+	unused := func(context.Context, *Config) []Finding { return nil }
+	bad := func(_ context.Context, c *Config) []Finding {
+		return []Finding{{Store: "two", Detail: "is " + c.Upstreams[0].Name, Hint: "start it"}}
+	}
+	stdout, stderr, code := runCheckWith(t, []Probe{good, unused}, "-c", path, "--online")
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "one: answers\none: forgets\n  let it not\n") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	stdout, stderr, code = runCheckWith(t, []Probe{good, bad}, "-c", path, "--online")
+	if code != 69 || stderr != "two: is a\n  start it\n" {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	stdout, _, code = runCheckWith(t, []Probe{bad}, "-c", path, "--online", "--json")
+	var result checkResult
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil || code != 69 || result.OK || len(result.Stores) != 1 || result.Stores[0].Hint != "start it" {
+		t.Errorf("exit %d, %v: %s", code, err, stdout)
+	}
+	if stdout, _, code := runCheckWith(t, []Probe{bad}, "-c", path); code != 0 {
+		t.Errorf("without --online: exit %d: %s", code, stdout)
 	}
 }
