@@ -65,6 +65,8 @@ func (p *purse) reserve(est Money, now int64) verdict {
 	}
 	spent := p.mine + p.others
 	switch {
+	case p.l.shared() && p.l.o.Refuse && p.l.client(now) == nil:
+		return crowded // nobody knows what others spent
 	case spent >= p.budget:
 		return depleted
 	case p.pending > 0 && spent+p.pending+est > p.budget:

@@ -191,6 +191,12 @@ func TestWithoutRedisEachRelayGrantsItsShareOrRefuses(t *testing.T) {
 				}
 			}
 		}
+		var g Grant
+		r, ok := list[0].Admit(&g, list[0].Account("key:money", Limits{BudgetDay: Dollar}, 0), nil, &Ask{})
+		if ok == refuse || r.Quota {
+			t.Errorf("refuse %v: a budget that cannot be looked up: %v %+v", refuse, ok, r)
+		}
+		g.Settle(&Outcome{})
 		if want := map[bool]int{false: 60, true: 0}[refuse]; passed < want || passed > want+4 {
 			t.Errorf("refuse %v: %d passed, want about %d", refuse, passed, want)
 		}
