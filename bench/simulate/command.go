@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,9 +16,9 @@ import (
 // Command returns the command "simulate", which serves until it is interrupted.
 func Command() *cobra.Command {
 	var (
-		listen, certFile, keyFile, caOut, profile string
-		useTLS                                    bool
-		o                                         Options
+		listen, certFile, keyFile, caOut, profile, dist, trace string
+		useTLS                                                 bool
+		o                                                      Options
 	)
 	cmd := &cobra.Command{
 		Use:   "simulate",
@@ -25,14 +26,26 @@ func Command() *cobra.Command {
 		Long: "Serve the OpenAI, Anthropic and Gemini APIs with made-up answers.\n\n" +
 			"The flags say how a request is answered; a request changes that for itself by the header\n" +
 			"X-Simulate: ttft=150ms,gap=20ms,events=200,size=180,error=429,stall=5,cut=5,…\n" +
-			"GET /sim/stats shows what was served, /sim/cancels which clients left and when.",
+			"GET /sim/stats shows what was served, /sim/cancels which clients left and when; /sim/freeze?for=2s stops all answers.",
 		Example: "  relay simulate --listen 127.0.0.1:8081 --ttft 150ms --gap 20ms\n" +
 			"  curl -N http://127.0.0.1:8081/v1/chat/completions -H 'Authorization: Bearer any' -d '{\"model\":\"m\",\"stream\":true}'",
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.Profile.Dist, err = distribution(dist); err != nil {
+				return usageError{fmt.Errorf("--dist %q: %w", dist, err)}
+			}
+			if trace != "" {
+				if o.Trace, err = LoadTrace(trace); err != nil {
+					return err
+				}
+				o.Profile.Dist = Traced
+			}
 			if o.Profile, err = ParseProfile(o.Profile, []byte(profile)); err != nil {
 				return usageError{fmt.Errorf("--profile: %w", err)}
+			}
+			if o.Profile.Dist == Traced && trace == "" {
+				return usageError{errors.New("dist trace needs --trace FILE")}
 			}
 			if o.TLS, err = serverTLS(useTLS, certFile, keyFile, caOut); err != nil {
 				return err
@@ -47,6 +60,9 @@ func Command() *cobra.Command {
 	f.DurationVar(&p.Head, "head", 0, "time to the head and the opening events (0: with the first content event)")
 	f.DurationVar(&p.Gap, "gap", 20*time.Millisecond, "time between two content events")
 	f.DurationVar(&p.Jitter, "jitter", 0, "move each gap by up to this")
+	f.StringVar(&dist, "dist", "constant", "how TTFT and gaps are drawn: constant, exponential or lognormal; the times given are their means")
+	f.Float64Var(&p.Sigma, "sigma", defaultSigma, "of lognormal: the standard deviation of the logarithm")
+	f.StringVar(&trace, "trace", "", "take TTFT and gaps from this file: milliseconds, one answer a line, in turns")
 	f.IntVar(&p.Events, "events", 64, "content events in an answer; also its completion tokens")
 	f.IntVar(&p.Size, "size", 220, "bytes of a content event, at least its envelope")
 	f.IntVar(&p.Prompt, "prompt", 7, "prompt tokens")

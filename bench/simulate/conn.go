@@ -37,6 +37,8 @@ type conn struct {
 	presented  []byte // the last credential and its count
 	credential *credential
 	rand       *rand.Rand
+	recorded   []time.Duration // the answer's line of the trace
+	gaps       int             // of which taken
 }
 
 const readBuffer = 4 << 10
@@ -109,6 +111,12 @@ func (c *conn) once() bool {
 	if h.route.drop {
 		body = nil
 	}
+	if a.profile.Dist == Traced {
+		if len(c.p.options.Trace) == 0 {
+			return c.problem(400, "X-Simulate dist=trace: the provider was started without --trace")
+		}
+		c.recorded, c.gaps = c.p.nextRecorded(), 0
+	}
 	if err := c.bodies.read(body, a); err != nil {
 		return c.problem(400, "body is not JSON: "+err.Error())
 	}
@@ -178,9 +186,24 @@ func (c *conn) fill() error {
 	return err
 }
 
-// wait returns true at due, and false as soon as the client is gone. A client
-// that has sent its next requests already is watched until those fill a buffer.
+// wait returns true at due, or once a freeze has passed, and false as soon as
+// the client is gone.
 func (c *conn) wait(due time.Time) bool {
+	for {
+		if !c.waitOnce(due) {
+			return false
+		}
+		left := c.p.frozen.Load() - Now()
+		if left <= 0 {
+			return true
+		}
+		due = time.Now().Add(time.Duration(left))
+	}
+}
+
+// waitOnce is wait without freezes. A client that has sent its next requests
+// already is watched until those fill a buffer.
+func (c *conn) waitOnce(due time.Time) bool {
 	left := time.Until(due)
 	if left <= 0 {
 		return true

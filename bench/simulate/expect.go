@@ -15,7 +15,7 @@ type Expected struct {
 const TimeWidth = timeWidth
 
 // Expect returns the answer to a POST of body on path under profile, which must
-// name an ID. With usageNull the answer is what remains of a stream with usage
+// name an ID; Drop and Alter are faults to be found, so they do not count. With usageNull the answer is what remains of a stream with usage
 // when the usage event is taken out: what a relay shows to a client that did not
 // ask, having asked itself.
 func Expect(path, body string, profile Profile, usageNull bool) (Expected, error) {

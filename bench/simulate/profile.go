@@ -32,6 +32,8 @@ type Profile struct {
 	Head     time.Duration // request read to head and opening events; 0: with TTFT
 	Gap      time.Duration // between two content events; a JSON answer takes TTFT + Events·Gap
 	Jitter   time.Duration // each gap is moved by up to this, either way
+	Dist     Distribution  // how TTFT and gaps are drawn
+	Sigma    float64       // of LogNormal: the standard deviation of the logarithm
 	Hold     time.Duration // quiet time after the last content event, before the end
 	Events   int           // content events; also the completion tokens
 	Size     int           // bytes of a content event as sent, blank line included; never less than its envelope
@@ -46,6 +48,8 @@ type Profile struct {
 	Burst    bool          // content events back to back, one write each
 	OneWrite bool          // all content events in one write
 	NoDone   bool          // a clean end without the terminal event
+	Drop     Point         // leave the next content event out
+	Alter    Point         // flip a bit in the next content event
 	ID       string        // names the request in ids and in /sim/cancels; "": a number
 }
 
@@ -60,17 +64,21 @@ func (p Profile) withDefaults() Profile {
 	if p.Prompt == 0 {
 		p.Prompt = 7
 	}
+	if p.Sigma == 0 {
+		p.Sigma = defaultSigma
+	}
 	return p
 }
 
 // ParseProfile applies the value of an X-Simulate header to base:
 //
-//	ttft=150ms,head=10ms,gap=20ms,jitter=5ms,hold=2s,events=200,size=180,
-//	prompt=12,cached=4,error=429,retry=2,stall=5,cut=head,fail=3,
-//	reset=1,burst=1,onewrite=1,nodone=1,id=abc
+//	ttft=150ms,head=10ms,gap=20ms,jitter=5ms,dist=lognormal,sigma=0.7,hold=2s,
+//	events=200,size=180,prompt=12,cached=4,error=429,retry=2,stall=5,cut=head,
+//	fail=3,drop=7,alter=7,reset=1,burst=1,onewrite=1,nodone=1,id=abc
 //
-// Durations are Go's (a bare number is milliseconds). stall, cut and fail take
-// a number of content events or the word head. An unknown key, a bad value or
+// Durations are Go's (a bare number is milliseconds). dist is constant,
+// exponential, lognormal or trace. stall, cut, fail, drop and alter take a number
+// of content events, the first three also head. An unknown key, a bad value or
 // one out of bounds is an error that names the key.
 func ParseProfile(base Profile, header []byte) (Profile, error) {
 	p := base
@@ -102,6 +110,10 @@ func (p *Profile) set(key, value string) (err error) {
 		p.Gap, err = duration(value)
 	case "jitter":
 		p.Jitter, err = duration(value)
+	case "dist":
+		p.Dist, err = distribution(value)
+	case "sigma":
+		p.Sigma, err = sigma(value)
 	case "hold":
 		p.Hold, err = duration(value)
 	case "events":
@@ -122,6 +134,10 @@ func (p *Profile) set(key, value string) (err error) {
 		p.Cut, err = point(value)
 	case "fail":
 		p.Fail, err = point(value)
+	case "drop":
+		p.Drop, err = event(value)
+	case "alter":
+		p.Alter, err = event(value)
 	case "reset":
 		p.Reset, err = boolean(value)
 	case "burst":
@@ -172,6 +188,12 @@ func point(s string) (Point, error) {
 		return 0, fmt.Errorf("want a number of events or head")
 	}
 	return After(n), nil
+}
+
+// event is a point that has a content event behind it.
+func event(s string) (Point, error) {
+	n, err := number(s, 0, maxEvents)
+	return After(n), err
 }
 
 func boolean(s string) (bool, error) {

@@ -16,6 +16,7 @@ type Options struct {
 	Profile Profile     // for requests without X-Simulate; zero Events, Size and Prompt mean 64, 220 and 7
 	Key     string      // the only credential taken; "": any, but there must be one
 	TLS     *tls.Config // nil: plain HTTP
+	Trace   Trace       // what Traced answers take their times from, in turns
 }
 
 // Provider is a simulated provider. Start may be called once; all other methods
@@ -25,6 +26,8 @@ type Provider struct {
 	stats   counters
 	pacer   *pacer
 	closing atomic.Bool
+	frozen  atomic.Int64 // until when nothing is sent: Now
+	traced  atomic.Int64 // answers that took a line of the trace
 
 	mu       sync.Mutex // protects listener and conns
 	listener *net.TCPListener
@@ -72,6 +75,10 @@ func (p *Provider) Start(listen string) (addr string, err error) {
 	}()
 	return l.Addr().String(), nil
 }
+
+// Freeze sends nothing for d from now on, as a provider that is stopped for
+// garbage collection or starved of CPU would; connections are still accepted.
+func (p *Provider) Freeze(d time.Duration) { p.frozen.Store(Now() + int64(d)) }
 
 // Close stops listening, breaks every connection and returns when all
 // goroutines have ended.

@@ -18,7 +18,7 @@ const (
 // the read buffer.
 type head struct {
 	route     route
-	internal  string // path under /sim/, "" for an API path
+	internal  string // path under /sim/ and query, "" for an API path
 	length    int64  // of the body; -1: chunked
 	close     bool   // the connection ends with this answer
 	http10    bool   // no chunked answer
@@ -47,7 +47,7 @@ func parseHead(b []byte, h *head) error {
 	}
 	path, query, _ := bytes.Cut(target, []byte("?"))
 	if bytes.HasPrefix(path, []byte("/sim/")) {
-		h.internal = string(path)
+		h.internal = string(target)
 	} else {
 		h.route = findRoute(method, path, query)
 	}

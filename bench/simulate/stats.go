@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,14 +173,23 @@ func (p *Provider) Cancels() []Cancel {
 func (c *conn) serveInternal() bool {
 	c.answer = answer{id: "internal"}
 	var v any
-	switch c.head.internal {
+	path, query, _ := strings.Cut(c.head.internal, "?")
+	switch path {
 	case "/sim/stats":
 		v = c.p.Stats()
 	case "/sim/cancels":
 		v = c.p.Cancels()
+	case "/sim/freeze":
+		d, err := duration(strings.TrimPrefix(query, "for="))
+		if err != nil {
+			c.head.route.shape = &unknownShape
+			return c.problem(400, "freeze for how long? /sim/freeze?for=2s")
+		}
+		c.p.Freeze(d)
+		v = map[string]string{"frozen_for": d.String()}
 	default:
 		c.head.route.shape = &unknownShape
-		return c.problem(404, "no such page; there are /sim/stats and /sim/cancels")
+		return c.problem(404, "no such page; there are /sim/stats, /sim/cancels and /sim/freeze?for=2s")
 	}
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

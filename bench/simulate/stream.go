@@ -21,7 +21,7 @@ func (c *conn) stream() bool {
 	defer c.p.stats.open.Add(-1)
 	a, s := &c.answer, c.head.route.shape
 	p := &a.profile
-	first := c.started.Add(p.TTFT)
+	first := c.started.Add(c.ttft())
 	opens := first
 	if p.Head > 0 && p.Head < p.TTFT {
 		opens = c.started.Add(p.Head)
@@ -81,7 +81,13 @@ func (c *conn) content(due time.Time) bool {
 				return c.cancelled(midStream)
 			}
 		}
+		if After(i) == p.Drop {
+			continue
+		}
 		c.event = s.content(c.event[:0], a, i, Now())
+		if After(i) == p.Alter {
+			c.event[min(8, len(c.event)-1)] ^= 1 // in a name: the event stays well formed, and its send time whole
+		}
 		c.frame()
 		if !p.OneWrite && !c.flush() {
 			return c.cancelled(midStream)
@@ -91,19 +97,11 @@ func (c *conn) content(due time.Time) bool {
 	return !c.reached(After(p.Events), midStream)
 }
 
-func (c *conn) gap() time.Duration {
-	p := &c.answer.profile
-	if p.Jitter == 0 {
-		return p.Gap
-	}
-	return max(p.Gap+time.Duration(c.random().Int64N(2*int64(p.Jitter)+1))-p.Jitter, 0)
-}
-
 // whole answers with one JSON body.
 func (c *conn) whole() bool {
 	r := &c.head.route
 	p := &c.answer.profile
-	due := c.started.Add(p.TTFT)
+	due := c.started.Add(c.ttft())
 	if r.timed {
 		due = due.Add(time.Duration(p.Events) * p.Gap)
 	}
