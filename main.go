@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"streamrelay/auth"
+	"streamrelay/bench"
 	"streamrelay/bench/simulate"
 	"streamrelay/configs"
 	"streamrelay/proxy"
@@ -53,6 +54,7 @@ func command() *cobra.Command {
 		configs.CheckCommand(auth.ProbeRedis),
 		auth.KeysCommand(),
 		simulate.Command(),
+		bench.Command(version),
 		proxy.HealthcheckCommand(),
 		versionCommand(build),
 	)

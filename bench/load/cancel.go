@@ -24,7 +24,7 @@ const batch = 10
 
 // cancel lets Streams clients leave in each phase, once the provider has their
 // requests, and asks it when it noticed.
-func (r *run) cancel(ctx context.Context) (res Result, err error) {
+func (r *run) cancel(ctx context.Context, res *Result) error {
 	// The provider is a simulated one with a certificate of its own making.
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	defer transport.CloseIdleConnections()
@@ -32,67 +32,77 @@ func (r *run) cancel(ctx context.Context) (res Result, err error) {
 
 	left := map[string]int64{} // id to the time of our close
 	for _, ph := range phases {
-		r.job.Body = ph.body
 		for i := 0; i < r.job.Streams; i += batch {
-			if err := r.leave(ctx, ask, left, ph.name, ph.simulate, i, min(i+batch, r.job.Streams)); err != nil {
-				return res, err
+			if err := r.leave(ctx, ask, left, ph.name, ph.simulate, ph.body, i, min(i+batch, r.job.Streams)); err != nil {
+				return err
 			}
 		}
 	}
+	seen := map[string]int64{}
 	var list []simulate.Cancel
-	if err := r.until(ctx, ask, "/sim/cancels", &list, func() bool { return len(list) >= len(left) }); err != nil && !errors.Is(err, errPatience) {
-		return res, err
-	}
-	seen := make(map[string]int64, len(list))
-	for _, one := range list {
-		seen[one.ID] = one.At
+	err := r.until(ctx, ask, "/sim/cancels", &list, func() bool {
+		for _, one := range list {
+			if _, ours := left[one.ID]; ours {
+				seen[one.ID] = one.At
+			}
+		}
+		return len(seen) >= len(left)
+	})
+	if err != nil && !errors.Is(err, errPatience) {
+		return err
 	}
 	res.Cancels = map[string]Summary{}
+	a := r.arms[0]
 	for _, ph := range phases {
 		var h Histogram
 		for i := range r.job.Streams {
-			at, ok := left[cancelID(ph.name, i)]
+			at, ok := left[r.cancelID(ph.name, i)]
 			if !ok {
 				continue
 			}
-			if notice, ok := seen[cancelID(ph.name, i)]; ok {
+			a.requests.Add(1)
+			if notice, ok := seen[r.cancelID(ph.name, i)]; ok {
 				h.Add(notice - at)
 			} else {
 				res.Never++
+				a.failed.Add(1)
+				r.fail(errNever)
 			}
 		}
 		res.Cancels[ph.name] = h.Summary()
+		a.latency.merge(&h)
 	}
-	r.complete(&res)
-	res.Requests = int64(len(left))
-	return res, nil
+	return nil
 }
 
-func cancelID(phase string, i int) string { return fmt.Sprintf("%s.%d", phase, i) }
+var errNever = errors.New("the provider never noticed")
+
+func (r *run) cancelID(phase string, i int) string { return fmt.Sprintf("%s.%s.%d", r.nonce, phase, i) }
 
 // leave opens the clients from up to to of a phase, waits until the provider
 // has their requests and they have what comes before they leave, and closes one
 // after the other.
-func (r *run) leave(ctx context.Context, ask *http.Client, left map[string]int64, phase, how string, from, to int) error {
+func (r *run) leave(ctx context.Context, ask *http.Client, left map[string]int64, phase, how, body string, from, to int) error {
 	var before, now simulate.Stats
 	if err := r.until(ctx, ask, "/sim/stats", &before, func() bool { return true }); err != nil {
 		return err
 	}
+	a := r.arms[0]
 	open := map[string]*client{}
 	for i := from; i < to; i++ {
-		id := cancelID(phase, i)
-		q, err := r.query(id, how)
+		id := r.cancelID(phase, i)
+		q, err := r.query(a.endpoint, &Request{Name: phase, Path: "/chat/completions", Body: body, Simulate: how}, id, "")
 		if err != nil {
 			return err
 		}
-		c, err := dial(r, i, time.Now().Add(slack))
+		c, err := r.dial(ctx, a, i)
 		if err != nil {
-			r.failed(err)
+			r.fail(err)
 			continue
 		}
 		defer c.close()
-		if err := c.send(q); err != nil {
-			r.failed(err)
+		if err := c.send(q, simulate.Now()); err != nil {
+			r.fail(err)
 			continue
 		}
 		open[id] = c
@@ -104,7 +114,7 @@ func (r *run) leave(ctx context.Context, ask *http.Client, left map[string]int64
 	if phase == "mid_stream" {
 		for id, c := range open {
 			if err := c.firstEvent(); err != nil {
-				r.failed(err)
+				r.fail(err)
 				delete(open, id)
 			}
 		}
@@ -114,33 +124,37 @@ func (r *run) leave(ctx context.Context, ask *http.Client, left map[string]int64
 			return err
 		}
 		left[id] = simulate.Now()
-		c.close()
+		c.nc.Close()
 	}
 	return nil
 }
 
+var errBegun = errors.New("an event came")
+
 // firstEvent reads up to the first content event.
 func (c *client) firstEvent() error {
-	if _, err := c.head(); err != nil {
+	q := c.asked.Load()
+	c.exact.reset(q.want)
+	h, err := c.head()
+	if err != nil {
 		return err
 	}
-	now := simulate.Now()
-	for c.check.mark == 0 {
-		size, err := c.chunkSize(&now)
-		if err != nil {
-			return err
-		}
-		for c.w-c.r < size+2 {
-			if now, err = c.fill(); err != nil {
-				return err
-			}
-		}
-		if err := c.check.feed(c.buf[c.r:c.r+size], now); err != nil {
-			return err
-		}
-		c.r += size + 2
+	if h.status != 200 {
+		return c.refused(h)
 	}
-	return nil
+	err = c.body(h, func(b []byte) error {
+		if err := c.exact.feed(b, c.onExact); err != nil {
+			return err
+		}
+		if c.exact.marks > 0 {
+			return errBegun
+		}
+		return nil
+	})
+	if errors.Is(err, errBegun) {
+		return nil
+	}
+	return errOr(err, errIncomplete)
 }
 
 var errPatience = errors.New("waited 3 s in vain")
@@ -148,7 +162,11 @@ var errPatience = errors.New("waited 3 s in vain")
 // until reads a page of the provider into v again and again until ok says so.
 func (r *run) until(ctx context.Context, ask *http.Client, page string, v any, ok func() bool) error {
 	for deadline := time.Now().Add(3 * time.Second); ; {
-		resp, err := ask.Get(r.job.ProviderURL + page)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.job.ProviderURL+page, nil)
+		if err != nil {
+			return fmt.Errorf("ask the provider: %w", err)
+		}
+		resp, err := ask.Do(req)
 		if err != nil {
 			return fmt.Errorf("ask the provider: %w", err)
 		}

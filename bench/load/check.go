@@ -13,26 +13,26 @@ var (
 	errTooLong    = errors.New("bytes beyond the end")
 )
 
-// checker compares one answer's body with what is expected, as it comes and
-// however it is cut. Only the send times may differ; from them it knows how
-// long each event was on its way.
-type checker struct {
-	want   simulate.Expected
-	run    *run
+// exact compares one answer's body with what the simulated provider sends, as it
+// comes and however it is cut. Only the send times may differ; from them it
+// knows how long each event was on its way.
+type exact struct {
+	want   *simulate.Expected
 	pos    int   // bytes seen
-	mark   int   // marks seen
+	marks  int   // marks seen
 	sent   int64 // digits seen of the current mark's send time
 	digits int
 }
 
-func (k *checker) reset(want simulate.Expected) { *k = checker{want: want, run: k.run} }
+func (k *exact) reset(want *simulate.Expected) { *k = exact{want: want} }
 
-// feed takes the next bytes, which came at now.
-func (k *checker) feed(b []byte, now int64) error {
+// feed takes the next bytes and calls event with the send time of each content
+// event whose mark they complete.
+func (k *exact) feed(b []byte, event func(sent int64)) error {
 	for len(b) > 0 {
 		next := len(k.want.Body)
-		if k.mark < len(k.want.Times) {
-			next = k.want.Times[k.mark]
+		if k.marks < len(k.want.Times) {
+			next = k.want.Times[k.marks]
 		}
 		if n := min(next-k.pos, len(b)); n > 0 {
 			if !bytes.Equal(b[:n], k.want.Body[k.pos:k.pos+n]) {
@@ -42,7 +42,7 @@ func (k *checker) feed(b []byte, now int64) error {
 			b = b[n:]
 			continue
 		}
-		if k.mark == len(k.want.Times) {
+		if k.marks == len(k.want.Times) {
 			return errTooLong
 		}
 		d := b[0]
@@ -58,8 +58,8 @@ func (k *checker) feed(b []byte, now int64) error {
 		k.pos++
 		b = b[1:]
 		if k.digits++; k.digits == simulate.TimeWidth {
-			k.run.event(now - k.sent)
-			k.mark++
+			event(k.sent)
+			k.marks++
 			k.sent, k.digits = 0, 0
 		}
 	}
@@ -67,7 +67,7 @@ func (k *checker) feed(b []byte, now int64) error {
 }
 
 // end says whether the body may end here.
-func (k *checker) end() error {
+func (k *exact) end() error {
 	if k.pos != len(k.want.Body) {
 		return errIncomplete
 	}

@@ -2,7 +2,7 @@ package load
 
 import (
 	"bytes"
-	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,7 +11,7 @@ import (
 
 func expected(t testing.TB) simulate.Expected {
 	t.Helper()
-	e, err := simulate.Expect(chatPath, streamBody, simulate.Profile{Events: 5, Size: 250, Prompt: 7, ID: "x"}, false)
+	e, err := simulate.Expect("/v1"+chatPath, streamBody, simulate.Profile{Events: 5, Size: 250, Prompt: 7, ID: "x"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,10 +19,10 @@ func expected(t testing.TB) simulate.Expected {
 }
 
 // feedAll feeds b in pieces of size n.
-func feedAll(k *checker, b []byte, n int) error {
+func feedAll(k *exact, b []byte, n int, event func(int64)) error {
 	for len(b) > 0 {
 		m := min(n, len(b))
-		if err := k.feed(b[:m], 100); err != nil {
+		if err := k.feed(b[:m], event); err != nil {
 			return err
 		}
 		b = b[m:]
@@ -33,9 +33,9 @@ func feedAll(k *checker, b []byte, n int) error {
 func TestCheckerFindsEveryAlteration(t *testing.T) {
 	want := expected(t)
 	check := func(b []byte, n int) error {
-		k := &checker{run: &run{}}
-		k.reset(want)
-		return feedAll(k, b, n)
+		k := &exact{}
+		k.reset(&want)
+		return feedAll(k, b, n, func(int64) {})
 	}
 	whole := string(want.Body)
 	if n := len(want.Times); n != 5 {
@@ -82,55 +82,103 @@ func TestCheckerFindsEveryAlteration(t *testing.T) {
 func TestCheckerReadsSendTimes(t *testing.T) {
 	want := expected(t)
 	b := bytes.Clone(want.Body)
-	copy(b[want.Times[3]:], "000000000000003c") // 60; feedAll receives at 100
-	r := &run{}
-	r.recorded.Store(true)
-	k := &checker{run: r}
-	k.reset(want)
-	if err := feedAll(k, b, 7); err != nil {
+	copy(b[want.Times[3]:], "000000000000003c")
+	k := &exact{}
+	k.reset(&want)
+	var got []int64
+	if err := feedAll(k, b, 7, func(sent int64) { got = append(got, sent) }); err != nil {
 		t.Fatal(err)
 	}
-	if r.events.Load() != 5 || r.delay.counts[40].Load() != 1 || r.delay.max.Load() != 100 {
-		t.Errorf("%d events, %d of 40 ns, longest %d", r.events.Load(), r.delay.counts[40].Load(), r.delay.max.Load())
-	}
-}
-
-func TestHistogramKeepsItsError(t *testing.T) {
-	var h Histogram
-	for _, v := range []int64{0, 1, 63, 64, 127, 128, 1000, 123_456, 999_999_999, math.MaxInt64} {
-		if got := valueOf(bucketOf(v)); math.Abs(float64(got-v)) > 0.016*float64(v) {
-			t.Errorf("%d is kept as %d", v, got)
-		}
-	}
-	h.Add(-5)
-	for i := int64(1); i <= 1000; i++ {
-		h.Add(i * 1000)
-	}
-	s := h.Summary()
-	for name, v := range map[string][2]float64{"p50": {s.P50, 500e-6}, "p90": {s.P90, 900e-6}, "p99": {s.P99, 990e-6}, "p999": {s.P999, 999e-6}, "max": {s.Max, 1000e-6}} {
-		if math.Abs(v[0]-v[1]) > 0.02*v[1] {
-			t.Errorf("%s is %v, want %v", name, v[0], v[1])
-		}
-	}
-	if s.Count != 1001 {
-		t.Errorf("count %d", s.Count)
-	}
-	if s := new(Histogram).Summary(); s != (Summary{}) {
-		t.Errorf("empty: %+v", s)
+	if !slices.Equal(got, []int64{0, 0, 0, 60, 0}) {
+		t.Errorf("send times %v", got)
 	}
 }
 
 func TestCheckingDoesNotAllocate(t *testing.T) {
 	want := expected(t)
-	r := &run{}
-	r.recorded.Store(true)
-	k := &checker{run: r}
+	k := &exact{}
+	event := func(int64) {}
 	if n := testing.AllocsPerRun(100, func() {
-		k.reset(want)
-		if err := feedAll(k, want.Body, 200); err != nil {
+		k.reset(&want)
+		if err := feedAll(k, want.Body, 200, event); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// TestFormFindsWhatNeedsNoKnowledge checks streams of other providers in their
+// own spellings, in pieces of every size.
+func TestFormFindsWhatNeedsNoKnowledge(t *testing.T) {
+	const chat = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n" +
+		": keep-alive\n\ndata: {\"choices\": [{\"delta\": {\"content\": \"Hi\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"!\"}}]}\n\ndata: [DONE]\n\n"
+	const messages = "event: content_block_delta\r\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\r\n\r\n" +
+		"event: message_stop\r\ndata: {\"type\":\"message_stop\"}\r\n\r\n"
+	const responses = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n" +
+		"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[{\"text\":\"Hi\"}]}}\n\n"
+	for _, tt := range []struct {
+		name, path, body string
+		stream           bool
+		events           int
+		want             error
+	}{
+		{"chat", "/chat/completions", chat, true, 2, nil},
+		{"messages", "/messages", messages, true, 1, nil},
+		{"responses", "/responses", responses, true, 1, nil},
+		{"no end", "/chat/completions", strings.Replace(chat, "data: [DONE]\n\n", "", 1), true, 2, errNoTerminal},
+		{"half an end", "/messages", strings.Split(messages, "event: message_stop")[0], true, 1, errNoTerminal},
+		{"no output", "/chat/completions", "data: [DONE]\n\n", true, 0, errNothing},
+		{"error in between", "/chat/completions", "data: {\"error\":{\"message\":\"x\"}}\n\n" + chat, true, 2, errEvent},
+		{"error event", "/messages", "event: error\ndata: {}\n\n" + messages, true, 1, errEvent},
+		{"JSON", "/embeddings", `{"data":[]}`, false, 0, nil},
+		{"half JSON", "/embeddings", `{"data":[`, false, 0, errNotJSON},
+	} {
+		for n := 1; n <= len(tt.body); n++ {
+			f, events := &form{}, 0
+			f.reset(terminalOf(tt.path), tt.stream)
+			for b := []byte(tt.body); len(b) > 0; {
+				m := min(n, len(b))
+				if err := f.feed(b[:m], func() { events++ }); err != nil {
+					t.Fatal(err)
+				}
+				b = b[m:]
+			}
+			if err := f.end(); err != tt.want || events != tt.events {
+				t.Fatalf("%s in pieces of %d: %d events, %v, want %d, %v", tt.name, n, events, err, tt.events, tt.want)
+			}
+		}
+	}
+}
+
+func FuzzForm(f *testing.F) {
+	f.Add([]byte("data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\ndata: [DONE]\n\n"), 3)
+	f.Add([]byte("event: error\r\n\r\n"), 1)
+	f.Fuzz(func(t *testing.T, b []byte, n int) {
+		n = max(n, 1)
+		whole, parts := &form{}, &form{}
+		whole.reset(terminalOf(chatPath), true)
+		parts.reset(terminalOf(chatPath), true)
+		x, y := 0, 0
+		_ = whole.feed(b, func() { x++ })
+		for len(b) > 0 {
+			m := min(n, len(b))
+			_ = parts.feed(b[:m], func() { y++ })
+			b = b[m:]
+		}
+		if x != y || whole.end() != parts.end() {
+			t.Fatalf("whole: %d events, %v; in pieces of %d: %d, %v", x, whole.end(), n, y, parts.end())
+		}
+	})
+}
+
+func FuzzHead(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n"))
+	f.Add([]byte("HTTP/1.0 503 \r\nTransfer-Encoding: chunked\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := parseHead(b)
+		if err == nil && (h.status < 100 || h.length < toEnd) {
+			t.Fatalf("%+v of %q", h, b)
+		}
+	})
 }

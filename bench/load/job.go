@@ -7,11 +7,16 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"streamrelay/bench/simulate"
 )
@@ -19,161 +24,327 @@ import (
 // Duration is a time.Duration that is JSON nanoseconds.
 type Duration = time.Duration
 
-// Job is one run of one scenario.
+// Loop is how requests come.
+type Loop string
+
+const (
+	// Closed keeps Streams connections busy, each with one request after the
+	// other: what the endpoint can do, but no latency that a user would see.
+	Closed Loop = "closed"
+	// Open sends Rate requests a second whether the earlier ones are answered
+	// or not. Latency counts from the due time.
+	Open Loop = "open"
+	// Streams opens Streams streams over Ramp that all last beyond the window.
+	Streams Loop = "streams"
+	// Cancel lets Streams clients leave in each of three phases.
+	Cancel Loop = "cancel"
+)
+
+// Job is one run.
 type Job struct {
-	Scenario    string   `json:"scenario"` // closed, open, paced, hold or cancel
-	Addr        string   `json:"addr"`     // of the endpoint, host:port, plain HTTP
-	Key         string   `json:"key"`      // sent as a bearer token
-	Path        string   `json:"path"`
-	Body        string   `json:"body"`
-	Simulate    string   `json:"simulate"`     // X-Simulate; an id is added
-	NoUsage     bool     `json:"no_usage"`     // answers show "usage":null and no usage event (simulate.Expect)
-	Streams     int      `json:"streams"`      // connections, or streams held open
-	Rate        float64  `json:"rate"`         // requests a second, scenario open
-	Ramp        Duration `json:"ramp"`         // over which connections are opened
-	Spread      Duration `json:"spread"`       // over which the streams of paced spread their first events, so that they do not all send at the same moments
-	Settle      Duration `json:"settle"`       // before the window opens
-	Window      Duration `json:"window"`       // what is measured
-	Peer        int      `json:"peer"`         // process whose tree is measured, 0: none
-	Provider    int      `json:"provider"`     // the simulated provider's process, 0: not measured
-	ProviderURL string   `json:"provider_url"` // its base, without a path; scenario cancel
+	Loop     Loop      `json:"loop"`
+	Endpoint Endpoint  `json:"endpoint"`
+	Direct   *Endpoint `json:"direct"` // gets the same load in turns, to be compared with
+	Requests []Request `json:"requests"`
+	Exact    bool      `json:"exact"`   // the simulated provider answers: check every byte
+	Streams  int       `json:"streams"` // closed: connections; open: at most as many; streams: streams; cancel: clients in each phase
+	Rate     float64   `json:"rate"`    // requests a second to each endpoint, loop open
+	Ramp     Duration  `json:"ramp"`    // over which streams are opened
+	Settle   Duration  `json:"settle"`  // before the window opens
+	Window   Duration  `json:"window"`  // what is measured
+	Timeout  Duration  `json:"timeout"` // of an answer, beyond what it takes by plan; 0: 30 s
+	Stall    Duration  `json:"stall"`   // a gap above this is a stall; 0: none is
+	Hold     int       `json:"hold"`    // quiet streams held open meanwhile
+	Memory   bool      `json:"memory"`  // loop streams: read the endpoint's memory too
+	PID      int       `json:"pid"`     // process whose tree is the endpoint's, 0: unknown
+	Admin    string    `json:"admin"`   // URL of its metrics, where there is no PID
+	Provider int       `json:"provider"`
+	// ProviderURL is the simulated provider's base without a path; loop cancel
+	// asks it when it noticed.
+	ProviderURL string `json:"provider_url"`
+	// Progress is called each second; nil: nobody wants to know.
+	Progress func(Progress) `json:"-"`
 }
 
-// Result is what a run showed. CPU is in nanoseconds within the window.
-type Result struct {
-	Requests    int64              `json:"requests"` // completed within the window
-	Events      int64              `json:"events"`   // received within the window
-	All         int64              `json:"all"`      // requests completed in the whole run
-	Errors      map[string]int64   `json:"errors"`   // by class, in the whole run
-	Seconds     float64            `json:"seconds"`  // length of the window
-	PeerCPU     int64              `json:"peer_cpu_ns"`
-	ProviderCPU int64              `json:"provider_cpu_ns"`
-	OwnCPU      int64              `json:"own_cpu_ns"`
-	Reads       int64              `json:"reads"`        // read calls of the whole run
-	Delay       Summary            `json:"delay"`        // of an event, provider's write to our read
-	Latency     Summary            `json:"latency"`      // of a request, from its due time
-	Lag         Summary            `json:"lag"`          // of our sending behind the due time
-	PssIdle     int64              `json:"pss_idle_kib"` // scenario hold
-	PssOpen     int64              `json:"pss_open_kib"`
-	PssLater    int64              `json:"pss_later_kib"`
-	Cancels     map[string]Summary `json:"cancels,omitempty"` // by phase: our close to the provider's notice
-	Never       int64              `json:"never"`             // cancels that it did not notice
-}
-
-// query is a request ready to be sent, and its answer.
-type query struct {
-	raw    []byte
-	want   simulate.Expected
-	header string // its X-Simulate
+// Progress is how far a run has come.
+type Progress struct {
+	Elapsed, Planned time.Duration
+	Finished         int64
+	Failed           int64
+	Open             int // connections
+	Latency          Summary
 }
 
 // run is the state that a run's goroutines share.
 type run struct {
 	job      Job
-	loopback bool
-	pids     []int
-	recorded atomic.Bool // the window is open
-	requests atomic.Int64
-	events   atomic.Int64
+	nonce    string
+	arms     []*arm // the endpoint and, where it is compared, the direct one
+	meter    meter
+	began    int64
+	from, to atomic.Int64 // the window: simulate.Now; 0 before it is known
+	done     chan struct{}
+	lag      Histogram    // of sending, behind the due time
+	sends    atomic.Int64 // within the window
+	late     atomic.Int64 // of which more than muchLate
+	notSent  atomic.Int64 // no connection was to be had
+	errors   atomic.Int64
 	reads    atomic.Int64
-	delay    Histogram
-	latency  Histogram
-	lag      Histogram
-	wg       sync.WaitGroup
+	wg       sync.WaitGroup // goroutines that own a connection
 
-	mu     sync.Mutex // protects errors
-	errors map[string]int64
+	mu       sync.Mutex // protects what follows
+	stopped  bool
+	clients  map[*client]struct{}
+	byClass  map[string]int64
+	examples map[string]string
 }
 
-// Run executes a job to its end.
+const (
+	muchLate       = 10 * time.Millisecond
+	defaultTimeout = 30 * time.Second
+	// sweepEvery is how often requests are looked at that take too long.
+	sweepEvery = 100 * time.Millisecond
+	maxClasses = 50
+)
+
+// Alone readies a process that does nothing but run jobs: its heap is a few
+// buffers a connection, so that collecting it less often leaves the CPU to what
+// is measured, and the goroutine that keeps the schedule finds a processor of
+// Go's scheduler free though the kernel has stopped the threads of all others.
+func Alone() {
+	debug.SetGCPercent(400)
+	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
+}
+
+// Run executes a job to its end. Whatever the endpoint does, it returns at the
+// latest when Ramp, Settle, Window, the longest answer and Timeout have passed,
+// and some seconds.
 func Run(ctx context.Context, job Job) (Result, error) {
-	host, _, err := net.SplitHostPort(job.Addr)
+	r, err := newRun(job)
 	if err != nil {
-		return Result{}, fmt.Errorf("endpoint %q: %w", job.Addr, err)
+		return Result{}, err
 	}
-	ip := net.ParseIP(host)
-	r := &run{job: job, loopback: ip != nil && ip.To4() != nil && ip.IsLoopback(), errors: map[string]int64{}}
-	if job.Peer != 0 {
-		if r.pids, err = Tree(job.Peer); err != nil {
-			return Result{}, err
+	ctx, cancel := context.WithCancel(ctx)
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { r.sweep(ctx) })
+	defer sweeping.Wait()
+	defer cancel()
+	var res Result
+	release, err := r.hold(ctx)
+	if err == nil {
+		switch job.Loop {
+		case Closed:
+			err = r.closed(ctx, &res)
+		case Open:
+			err = r.open(ctx, &res)
+		case Streams:
+			err = r.streams(ctx, &res)
+		case Cancel:
+			err = r.cancel(ctx, &res)
 		}
 	}
-	switch job.Scenario {
-	case "closed":
-		return r.closed(ctx)
-	case "open":
-		return r.open(ctx)
-	case "paced":
-		return r.paced(ctx)
-	case "hold":
-		return r.hold(ctx)
-	case "cancel":
-		return r.cancel(ctx)
+	if err != nil {
+		r.stop()
 	}
-	return Result{}, fmt.Errorf("scenario %q: want closed, open, paced, hold or cancel", job.Scenario)
+	release()
+	r.wg.Wait()
+	if err != nil {
+		return Result{}, err
+	}
+	r.complete(&res)
+	return res, nil
 }
 
-// query builds a request whose X-Simulate is the job's with more added.
-func (r *run) query(id, more string) (*query, error) {
-	header := strings.Trim(r.job.Simulate+","+more+",id="+id, ",")
-	base := simulate.Profile{Events: 64, Size: 220, Prompt: 7} // the provider's own when it is started bare
-	profile, err := simulate.ParseProfile(base, []byte(header))
+func newRun(job Job) (*run, error) {
+	if !slices.Contains([]Loop{Closed, Open, Streams, Cancel}, job.Loop) {
+		return nil, fmt.Errorf("loop %q: want closed, open, streams or cancel", job.Loop)
+	}
+	if job.Timeout == 0 {
+		job.Timeout = defaultTimeout
+	}
+	if len(job.Requests) == 0 && job.Loop != Cancel {
+		return nil, errors.New("no kind of request")
+	}
+	if job.Loop == Cancel {
+		job.Exact = true
+	}
+	if job.Hold > 0 && !job.Exact {
+		return nil, errors.New("streams can be held open only at the simulated provider")
+	}
+	r := &run{
+		job: job, nonce: fmt.Sprintf("b%x", simulate.Now()), done: make(chan struct{}), began: simulate.Now(),
+		clients: map[*client]struct{}{}, byClass: map[string]int64{}, examples: map[string]string{},
+	}
+	endpoints := []Endpoint{job.Endpoint}
+	if job.Direct != nil && job.Loop != Cancel {
+		endpoints = append(endpoints, *job.Direct)
+	}
+	for _, e := range endpoints {
+		resolved, err := e.resolve()
+		if err != nil {
+			return nil, err
+		}
+		a := &arm{endpoint: resolved, run: r, slices: make([]slice, slicesOf(job.Window, len(endpoints) > 1))}
+		var queries []*query
+		for i := range job.Requests {
+			q, err := r.query(resolved, &job.Requests[i], fmt.Sprintf("%s.%d", r.nonce, i), "")
+			if err != nil {
+				return nil, err
+			}
+			queries = append(queries, q)
+		}
+		a.mix = mixOf(queries)
+		r.arms = append(r.arms, a)
+	}
+	most, err := descriptors(job.Streams*len(r.arms)+job.Hold, job.Loop == Open)
 	if err != nil {
 		return nil, err
 	}
-	want, err := simulate.Expect(r.job.Path, r.job.Body, profile, r.job.NoUsage)
-	if err != nil {
-		return nil, err
+	for _, a := range r.arms {
+		a.idle.most = min(job.Streams, (most-job.Hold)/len(r.arms))
 	}
-	return &query{raw: r.raw(header), want: want, header: header}, nil
+	r.meter, err = newMeter(job.PID, job.Provider, job.Admin)
+	return r, err
 }
 
-// raw is a request as sent.
-func (r *run) raw(header string) []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
-		"X-Simulate: %s\r\nContent-Length: %d\r\n\r\n%s", r.job.Path, r.job.Addr, r.job.Key, header, len(r.job.Body), r.job.Body)
-}
+// spare is what a run needs besides its connections.
+const spare = 64
 
-// after is q with its first event at a later time, which alters no byte of the
-// answer.
-func (r *run) after(q *query, ttft time.Duration) *query {
-	header := q.header + ",ttft=" + ttft.String()
-	return &query{raw: r.raw(header), want: q.want, header: header}
-}
-
-// event counts a content event that took delay.
-func (r *run) event(delay int64) {
-	r.events.Add(1)
-	if r.recorded.Load() {
-		r.delay.Add(delay)
+// descriptors returns how many connections there can be, and an error where
+// those that must be there are more.
+func descriptors(want int, atMost bool) (int, error) {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("read the limit of open files: %w", err)
 	}
+	most := int(min(l.Cur, 1<<30)) - spare
+	if want > most && !atMost {
+		return 0, fmt.Errorf("%d connections need %d open files and the limit is %d: raise it (ulimit -n)", want, want+spare, l.Cur)
+	}
+	return min(want, most), nil
 }
 
-// failed counts an error by its class.
-func (r *run) failed(err error) {
-	class := "other: " + err.Error()
-	var status statusError
-	switch {
-	case errors.As(err, &status):
-		class = status.Error()
-	case errors.Is(err, errDiffers), errors.Is(err, errIncomplete), errors.Is(err, errTooLong), errors.Is(err, errHead):
-		class = err.Error()
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		class = "timeout"
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		class = "cut"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		class = "refused"
+// armOf is who gets the k-th request: A B B A where two are compared, so that
+// neither a trend nor a period of two favours one of them.
+func (r *run) armOf(k int) (a *arm, q *query) {
+	a = r.arms[0]
+	if len(r.arms) == 2 {
+		if k%4 == 1 || k%4 == 2 {
+			a = r.arms[1]
+		}
+		k /= 2 // both get the same kinds
 	}
+	return a, a.mix.at(k)
+}
+
+// within reports whether a moment is in the window.
+func (r *run) within(at int64) bool { return at >= r.from.Load() && at < r.to.Load() }
+
+func (r *run) add(c *client) bool {
 	r.mu.Lock()
-	r.errors[class]++
+	defer r.mu.Unlock()
+	if r.stopped {
+		return false
+	}
+	r.clients[c] = struct{}{}
+	return true
+}
+
+func (r *run) remove(c *client) {
+	r.mu.Lock()
+	delete(r.clients, c)
 	r.mu.Unlock()
 }
 
-// finished counts a request, sent at due or later.
-func (r *run) finished(due int64) {
-	r.requests.Add(1)
-	if r.recorded.Load() {
-		r.latency.Add(simulate.Now() - due)
+// sweep gives up what takes too long and reports progress, until ctx ends.
+func (r *run) sweep(ctx context.Context) {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for k := 1; ; k++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		now := simulate.Now()
+		r.mu.Lock()
+		open := len(r.clients)
+		for c := range r.clients {
+			if due := c.due.Load(); due != 0 && now-due > int64(c.asked.Load().limit) {
+				c.giveUp()
+			}
+		}
+		r.mu.Unlock()
+		if k%10 == 0 && r.job.Progress != nil {
+			a := r.arms[0]
+			r.job.Progress(Progress{
+				Elapsed: time.Duration(now - r.began), Planned: r.job.Ramp + r.job.Settle + r.job.Window,
+				Finished: a.finished.Load(), Failed: r.errors.Load(), Open: open, Latency: a.latency.Summary(),
+			})
+		}
 	}
 }
+
+// stop breaks every connection; none is opened any more.
+func (r *run) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	for c := range r.clients {
+		_ = c.nc.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// fail counts an error by its class and keeps what the first one said.
+func (r *run) fail(err error) {
+	r.errors.Add(1)
+	class, said := classify(err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.byClass[class]; !ok && len(r.byClass) >= maxClasses {
+		class = "other"
+	}
+	if r.byClass[class]++; r.byClass[class] == 1 {
+		for _, a := range r.arms {
+			if key := a.endpoint.Key; key != "" {
+				said = strings.ReplaceAll(said, key, "***")
+			}
+		}
+		r.examples[class] = said
+	}
+}
+
+func classify(err error) (class, said string) {
+	said = err.Error()
+	var status statusError
+	switch {
+	case errors.As(err, &status):
+		return status.Error(), status.said
+	case errors.Is(err, errTimeout), errors.Is(err, os.ErrDeadlineExceeded):
+		return "timeout", said
+	case errors.Is(err, errHead):
+		return errHead.Error(), said
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused", said
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return ownLimit, said
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "cut", said
+	}
+	for _, known := range []error{errDiffers, errIncomplete, errTooLong, errNoTerminal, errEvent, errNotJSON, errNotStream, errNothing, errNever} {
+		if errors.Is(err, known) {
+			return known.Error(), said
+		}
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		if op.Timeout() {
+			return "timeout", said
+		}
+		return "dial", said
+	}
+	return "other", said
+}
+
+// ownLimit is the class of errors that are the generator's own.
+const ownLimit = "generator: out of files or addresses"

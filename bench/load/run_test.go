@@ -2,7 +2,10 @@ package load
 
 import (
 	"context"
+	"errors"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,77 +13,186 @@ import (
 	"streamrelay/bench/simulate"
 )
 
-func TestScenariosEndWithoutErrors(t *testing.T) {
+func TestEveryLoopCountsWhatTheProviderSaw(t *testing.T) {
+	t.Parallel()
 	p, addr := startProvider(t, simulate.Options{})
-	for _, tt := range []struct{ scenario, simulate string }{
-		{"closed", "burst=1,events=64"}, {"closed", "onewrite=1,events=64"}, {"closed", "events=3,size=40000"},
-		{"open", "events=5"}, {"paced", "gap=10ms,events=20"}, {"hold", ""},
+	for _, tt := range []struct {
+		loop     Loop
+		simulate string
+	}{
+		{Closed, "burst=1,events=64"}, {Closed, "onewrite=1,events=64"}, {Closed, "events=3,size=40000"},
+		{Open, "events=5"}, {Streams, "gap=10ms,events=20"},
 	} {
-		t.Run(tt.scenario+" "+tt.simulate, func(t *testing.T) {
+		for _, exact := range []bool{true, false} {
 			before := p.Stats()
-			job := shortJob(tt.scenario, addr, tt.simulate)
-			job.Peer, job.Provider = os.Getpid(), os.Getpid()
+			job := shortJob(tt.loop, addr, streamBody, tt.simulate)
+			job.PID, job.Provider, job.Exact, job.Settle = os.Getpid(), os.Getpid(), exact, 0
+			if tt.loop == Open {
+				job.Streams = 100
+			}
 			res := mustRun(t, job)
 			after := p.Stats()
-			if len(res.Errors) != 0 || res.All == 0 || res.All != after.Requests-before.Requests {
-				t.Errorf("%d requests, the provider saw %d; errors %v", res.All, after.Requests-before.Requests, res.Errors)
+			if res.Errors != 0 || res.Requests == 0 || res.Requests > after.Requests-before.Requests ||
+				tt.loop != Closed && res.Requests != after.Requests-before.Requests {
+				t.Errorf("%s %s: %d requests, the provider saw %d; errors %v", tt.loop, tt.simulate, res.Requests, after.Requests-before.Requests, res.ByClass)
 			}
-			if tt.scenario != "hold" && res.PeerCPU <= 0 {
-				t.Errorf("no CPU measured: %+v", res)
+			if tt.loop == Open && (res.Requests != 20 || res.Sends != 20) {
+				t.Errorf("%d requests, %d sends of 200/s in 100 ms", res.Requests, res.Sends)
 			}
-		})
+			if res.Cost.Peer <= 0 || res.Cost.Own <= 0 || res.Cost.Provider <= 0 {
+				t.Errorf("no CPU measured: %+v", res.Cost)
+			}
+			var finished int64
+			for _, s := range res.Series {
+				finished += s.Finished
+			}
+			if tt.loop == Open && finished != res.Requests {
+				t.Errorf("the series holds %d of %d", finished, res.Requests)
+			}
+		}
 	}
 }
 
 func TestJSONAnswersAreChecked(t *testing.T) {
 	_, addr := startProvider(t, simulate.Options{})
-	job := shortJob("closed", addr, "events=30")
-	job.Body = `{"model":"m"}`
-	if res := mustRun(t, job); len(res.Errors) != 0 || res.All == 0 {
+	job := shortJob(Closed, addr, jsonBody, "events=30")
+	if res := mustRun(t, job); res.Errors != 0 || res.Requests == 0 || res.TTFT.Count != 0 {
 		t.Errorf("%+v", res)
 	}
 }
 
-// TestBrokenAnswersAreErrors asks the provider to break its answers in each way
-// and expects every one to be found.
-func TestBrokenAnswersAreErrors(t *testing.T) {
-	_, addr := startProvider(t, simulate.Options{})
-	for how, class := range map[string]string{
-		"cut=3": "cut", "cut=head": "cut", "cut=3,reset=1": "cut", "fail=3": "bytes differ", "error=503": "status 503",
-	} {
-		res := mustRun(t, shortJob("paced", addr, "gap=1ms,events=9,"+how))
-		if res.All != 0 || res.Errors[class] != 4 || len(res.Errors) != 1 {
-			t.Errorf("%s: %d complete, errors %v", how, res.All, res.Errors)
-		}
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	p, addr := startProvider(t, simulate.Options{})
+	job := shortJob(Open, addr, jsonBody, "events=1")
+	job.Streams, job.Window = 100, 500*time.Millisecond
+	if res := mustRun(t, job); res.Errors != 0 {
+		t.Errorf("%v", res.ByClass)
+	}
+	if s := p.Stats(); s.Connections >= s.Requests {
+		t.Errorf("%d connections for %d requests", s.Connections, s.Requests)
+	}
+}
+
+func TestAMixHasItsShares(t *testing.T) {
+	p, addr := startProvider(t, simulate.Options{})
+	job := shortJob(Open, addr, jsonBody, "")
+	job.Streams, job.Rate, job.Window, job.Settle = 100, 400, 250*time.Millisecond, 0
+	job.Requests = []Request{
+		{Name: "stream", Path: chatPath, Body: streamBody, Simulate: "events=2", Weight: 5},
+		{Name: "json", Path: chatPath, Body: jsonBody, Simulate: "events=2", Weight: 3},
+		{Name: "responses", Path: "/responses", Body: streamBody, Simulate: "events=2"},
+		{Name: "embeddings", Path: "/embeddings", Body: `{"model":"m","input":"x"}`},
+	}
+	res := mustRun(t, job)
+	routes := p.Stats().ByRoute
+	if res.Errors != 0 || routes["chat.completions"] != 80 || routes["responses"] != 10 || routes["embeddings"] != 10 {
+		t.Errorf("%v, errors %v", routes, res.ByClass)
+	}
+}
+
+func TestArmsTakeTurnsInPairs(t *testing.T) {
+	r := &run{arms: []*arm{{mix: mix{{header: "a"}, {header: "b"}}}, {mix: mix{{header: "a"}, {header: "b"}}}}}
+	var got strings.Builder
+	for k := range 8 {
+		a, q := r.armOf(k)
+		got.WriteString(map[*arm]string{r.arms[0]: "A", r.arms[1]: "B"}[a] + q.header + " ")
+	}
+	if want := "Aa Ba Bb Ab Aa Ba Bb Ab "; got.String() != want {
+		t.Errorf("got %s, want %s", got.String(), want)
 	}
 }
 
 func TestCancelsAreAllNoticed(t *testing.T) {
 	_, addr := startProvider(t, simulate.Options{})
-	job := shortJob("cancel", addr, "")
-	job.Streams = 12
-	res := mustRun(t, job)
-	if res.Never != 0 || len(res.Errors) != 0 || res.Requests != 36 {
-		t.Errorf("%+v", res)
-	}
-	for _, phase := range []string{"before_head", "mid_stream", "non_stream"} {
-		if res.Cancels[phase].Count != 12 {
-			t.Errorf("%s: %+v", phase, res.Cancels[phase])
+	for range 2 { // the provider remembers those of the first run
+		job := shortJob(Cancel, addr, jsonBody, "")
+		job.Streams = 12
+		res := mustRun(t, job)
+		if res.Never != 0 || res.Errors != 0 || res.Requests != 36 || res.Latency.Count != 36 {
+			t.Errorf("%+v", res)
 		}
+		for _, phase := range []string{"before_head", "mid_stream", "non_stream"} {
+			if res.Cancels[phase].Count != 12 {
+				t.Errorf("%s: %+v", phase, res.Cancels[phase])
+			}
+		}
+	}
+}
+
+func TestStreamsAreHeldOpenMeanwhile(t *testing.T) {
+	p, addr := startProvider(t, simulate.Options{})
+	job := shortJob(Closed, addr, jsonBody, "events=3")
+	job.Hold, job.Window = 30, 300*time.Millisecond
+	open := make(chan int64, 1)
+	time.AfterFunc(200*time.Millisecond, func() { open <- p.Stats().StreamsOpen })
+	res := mustRun(t, job)
+	if n := <-open; n != 30 || res.Errors != 0 || res.Requests == 0 {
+		t.Errorf("%d held, errors %v, %d requests", n, res.ByClass, res.Requests)
+	}
+	job.Requests[0].Simulate = ""
+	job.Endpoint.URL = "http://" + listen(t, func(net.Conn) {})
+	if _, err := Run(context.Background(), job); err == nil || !strings.Contains(err.Error(), "of 30 streams began") {
+		t.Error(err)
+	}
+}
+
+func TestMemoryIsReadWithAllStreamsOpen(t *testing.T) {
+	t.Parallel()
+	_, addr := startProvider(t, simulate.Options{})
+	job := shortJob(Streams, addr, streamBody, "gap=500ms,events=3")
+	job.Memory, job.PID, job.Streams = true, os.Getpid(), 50
+	res := mustRun(t, job)
+	if m := res.Memory; m.Idle <= 0 || m.Open <= 0 || m.Later <= 0 || m.Streams != 50 || res.Errors != 0 {
+		t.Errorf("%+v, errors %v", m, res.ByClass)
+	}
+	job.PID = 0
+	if _, err := Run(context.Background(), job); err == nil || !strings.Contains(err.Error(), "neither a process nor an admin URL") {
+		t.Error(err)
 	}
 }
 
 func TestRunEndsWhenItsContextDoes(t *testing.T) {
 	_, addr := startProvider(t, simulate.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	job := shortJob("closed", addr, "events=1")
-	job.Window = 10 * time.Minute
-	if _, err := Run(ctx, job); err != context.Canceled {
-		t.Error(err)
+	for _, loop := range []Loop{Closed, Open, Streams, Cancel} {
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		job := shortJob(loop, addr, streamBody, "gap=1s,events=600")
+		job.Window, job.Rate, job.Streams = 10*time.Minute, 0.01, 1000
+		if _, err := Run(ctx, job); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", loop, err)
+		}
 	}
-	if _, err := Run(context.Background(), Job{Scenario: "nothing", Addr: addr}); err == nil || !strings.Contains(err.Error(), `scenario "nothing"`) {
-		t.Error(err)
+}
+
+func TestAJobThatCannotBeRunSaysWhy(t *testing.T) {
+	for want, change := range map[string]func(*Job){
+		`loop "nothing": want closed, open, streams or cancel`: func(j *Job) { j.Loop = "nothing" },
+		`URL "127.0.0.1:1": want http://HOST:PORT`:             func(j *Job) { j.Endpoint.URL = "127.0.0.1:1" },
+		"the key has a line break in it":                       func(j *Job) { j.Endpoint.Key = "a\nb" },
+		"no kind of request":                                   func(j *Job) { j.Requests = nil },
+		`X-Simulate evnts="1": unknown key`:                    func(j *Job) { j.Requests[0].Simulate = "evnts=1" },
+		"its body is not JSON":                                 func(j *Job) { j.Requests[0].Body = "{" },
+		"raise it (ulimit -n)":                                 func(j *Job) { j.Streams = 1 << 30 },
+	} {
+		job := shortJob(Closed, "127.0.0.1:1", jsonBody, "")
+		change(&job)
+		if _, err := Run(context.Background(), job); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func TestErrorsKeepWhatTheFirstSaid(t *testing.T) {
+	_, addr := startProvider(t, simulate.Options{Key: "another-key"})
+	job := shortJob(Closed, addr, jsonBody, "")
+	job.Endpoint.Key = "simulated"
+	res := mustRun(t, job)
+	if said := res.Examples["status 401"]; !strings.Contains(said, "no or wrong credential") {
+		t.Errorf("%v: %q", res.ByClass, said)
+	}
+	job.Endpoint = Endpoint{URL: "http://127.0.0.1:1", Key: "refused"}
+	if res := mustRun(t, job); res.ByClass["refused"] == 0 || strings.Contains(res.Examples["refused"], "refused") {
+		t.Errorf("%v %v", res.ByClass, res.Examples)
 	}
 }
 
@@ -89,11 +201,7 @@ func TestTreeHoldsThisProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := false
-	for _, pid := range tree {
-		found = found || pid == os.Getpid()
-	}
-	if !found {
+	if !slices.Contains(tree, os.Getpid()) {
 		t.Errorf("%d is not among the children of %d: %v", os.Getpid(), os.Getppid(), tree)
 	}
 	before, err := cpu([]int{os.Getpid()})

@@ -62,6 +62,7 @@ func generate([]string) error {
 	if err := json.NewDecoder(os.Stdin).Decode(&job); err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}
+	load.Alone()
 	res, err := load.Run(context.Background(), job)
 	if err != nil {
 		return err
@@ -73,6 +74,7 @@ func generate([]string) error {
 type settings struct {
 	relay     string
 	nginx     string
+	haproxy   string
 	peers     []string
 	scenarios []string
 	tls       []bool
@@ -80,24 +82,30 @@ type settings struct {
 	window    time.Duration
 	streams   int
 	held      int
+	rate      float64
 	cancels   int
 	noUsage   bool
 	accessLog bool
 	json      bool
 	keep      bool
+	with      string
+	command   []string // of with
 }
 
 func parse(args []string) (s settings, err error) {
 	f := flag.NewFlagSet("peers", flag.ContinueOnError)
 	f.StringVar(&s.relay, "relay", "bin/relay", "the relay's binary")
-	f.StringVar(&s.nginx, "nginx", findNginx(), "nginx's binary")
-	names := f.String("peers", "direct,nginx,relay", "any of direct, nginx, relay, relay-writer, goproxy, in the order of each turn")
-	list := f.String("scenarios", strings.Join(scenarioNames(), ","), "which to run")
+	f.StringVar(&s.nginx, "nginx", findServer("nginx"), "nginx's binary")
+	f.StringVar(&s.haproxy, "haproxy", findServer("haproxy"), "HAProxy's binary")
+	names := f.String("peers", "direct,nginx,relay", "any of direct, nginx, haproxy, relay, relay-writer, goproxy, in the order of each turn")
+	list := f.String("scenarios", "paced,burst,json,rate,soak,cancel", "which to run, any of "+strings.Join(scenarioNames(), ", "))
+	f.StringVar(&s.with, "with", "", "start this peer before a provider, run the command behind the flags with $URL, $KEY, $DIRECT and $PID, and stop them")
 	tls := f.String("tls", "no", "TLS to the provider: no, yes or both")
 	f.IntVar(&s.reps, "reps", 3, "turns; the table shows medians")
 	f.DurationVar(&s.window, "window", 4*time.Second, "length of each measurement")
 	f.IntVar(&s.streams, "streams", 1000, "streams of the scenario paced")
-	f.IntVar(&s.held, "held", 2000, "streams of the scenario hold")
+	f.IntVar(&s.held, "held", 2000, "streams of the scenario soak")
+	f.Float64Var(&s.rate, "rate", 0, "requests a second, in place of the scenarios' own")
 	f.IntVar(&s.cancels, "cancels", 100, "clients that leave, in each of three phases")
 	f.BoolVar(&s.noUsage, "no-usage", false, "clients do not ask for usage; the relay then does so by itself")
 	f.BoolVar(&s.accessLog, "access-log", true, "the relay's own, to a file; the other peers write none")
@@ -105,6 +113,13 @@ func parse(args []string) (s settings, err error) {
 	f.BoolVar(&s.keep, "keep", false, "keep the folder with configurations and logs")
 	if err := f.Parse(args); err != nil {
 		return s, err
+	}
+	if s.with != "" {
+		if _, ok := peers[s.with]; !ok || f.NArg() == 0 {
+			return s, fmt.Errorf("-with %s: want the name of a peer, and behind the flags a command", s.with)
+		}
+		s.command = f.Args()
+		return s, nil
 	}
 	if f.NArg() > 0 || s.reps < 1 || s.reps > 100 || s.window < 100*time.Millisecond || s.window > 10*time.Minute {
 		return s, errors.New("no arguments, 1 to 100 turns, windows of 100ms to 10m")
@@ -133,12 +148,12 @@ func parse(args []string) (s settings, err error) {
 	return s, nil
 }
 
-// findNginx looks where Debian has it, too, which is not on every PATH.
-func findNginx() string {
-	if path, err := exec.LookPath("nginx"); err == nil {
+// findServer looks where Debian has servers, too, which is not on every PATH.
+func findServer(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
-	return "/usr/sbin/nginx"
+	return "/usr/sbin/" + name
 }
 
 func compare(args []string) error {
@@ -160,21 +175,21 @@ func compare(args []string) error {
 	} else {
 		defer os.RemoveAll(dir)
 	}
+	if s.with != "" {
+		return with(ctx, &s, dir)
+	}
 	var all []outcome
-	for _, sc := range scenarios {
-		if !slices.Contains(s.scenarios, sc.name) {
-			continue
-		}
+	for _, sc := range s.scenarios {
 		for _, tls := range s.tls {
 			for rep := range s.reps {
 				for _, name := range s.peers {
-					o := outcome{Scenario: sc.name, Peer: name, TLS: tls, Turn: rep}
+					o := outcome{Scenario: sc, Peer: name, TLS: tls, Turn: rep}
 					o.Result, err = turn(ctx, &s, dir, sc, name, tls)
 					if ctx.Err() != nil {
 						return ctx.Err()
 					}
 					if err != nil {
-						return fmt.Errorf("%s through %s: %w", sc.name, name, err)
+						return fmt.Errorf("%s through %s: %w", sc, name, err)
 					}
 					all = append(all, o)
 					fmt.Fprintln(os.Stderr, o.line())
@@ -195,12 +210,16 @@ func compare(args []string) error {
 
 // turn starts a provider and a peer, runs one scenario through them and ends
 // both.
-func turn(ctx context.Context, s *settings, dir string, sc scenario, name string, tls bool) (load.Result, error) {
+func turn(ctx context.Context, s *settings, dir, scenario, name string, tls bool) (load.Result, error) {
+	job, err := s.job(scenario)
+	if err != nil {
+		return load.Result{}, err
+	}
 	// Far beyond any scenario's plan.
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute+2*s.window)
 	defer cancel()
 	// A folder of its own: no key, log or temporary file of another turn.
-	dir, err := os.MkdirTemp(dir, sc.name+"-"+name+"-")
+	dir, err = os.MkdirTemp(dir, scenario+"-"+name+"-")
 	if err != nil {
 		return load.Result{}, fmt.Errorf("make a folder: %w", err)
 	}
@@ -213,10 +232,12 @@ func turn(ctx context.Context, s *settings, dir string, sc scenario, name string
 	if err != nil {
 		return load.Result{}, err
 	}
-	job := sc.job(s)
-	job.Addr, job.Key, job.Peer, job.Provider = p.addr, clientKey, p.pid, e.provider.pid()
+	job.Endpoint, job.PID, job.Provider = load.Endpoint{URL: "http://" + p.addr, Key: clientKey}, p.pid, e.provider.pid()
 	job.ProviderURL = e.providerURL()
-	job.NoUsage = s.noUsage && p.asksUsage && sc.stream
+	job.Memory = job.Memory && p.pid != 0
+	if p.asksUsage {
+		takesUsageOut(&job)
+	}
 	return e.load(ctx, job)
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,24 +43,48 @@ func TestScenariosPassThroughPeers(t *testing.T) {
 		tls            bool
 	}{
 		{"nginx", "paced", true}, {"nginx", "json", false}, {"nginx", "cancel", false},
+		{"haproxy", "paced", false}, {"haproxy", "burst", true}, {"haproxy", "cancel", false},
 		{"goproxy", "burst", false}, {"goproxy", "cancel", true},
 	} {
 		t.Run(tt.peer+" "+tt.scenario, func(t *testing.T) {
-			if tt.peer == "nginx" && exec.Command(s.nginx, "-v").Run() != nil {
-				t.Skip("nginx is not installed: apt-get install nginx")
+			for name, path := range map[string]string{"nginx": s.nginx, "haproxy": s.haproxy} {
+				if tt.peer == name && exec.Command(path, "-v").Run() != nil {
+					need(t, name+" is not installed: apt-get install "+name)
+				}
 			}
-			at := slices.IndexFunc(scenarios, func(sc scenario) bool { return sc.name == tt.scenario })
-			res, err := turn(context.Background(), s, t.TempDir(), scenarios[at], tt.peer, tt.tls)
+			res, err := turn(context.Background(), s, t.TempDir(), tt.scenario, tt.peer, tt.tls)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(res.Errors) != 0 || res.Requests+res.Events == 0 || res.Never != 0 {
-				t.Errorf("%+v", res)
+			if res.Errors != 0 || res.Requests == 0 || res.Never != 0 {
+				t.Errorf("%d requests, errors %v %v, %d never noticed", res.Requests, res.ByClass, res.Examples, res.Never)
 			}
-			if tt.scenario != "cancel" && res.PeerCPU <= 0 {
-				t.Errorf("no CPU measured: %+v", res)
+			if tt.scenario != "cancel" && res.Cost.Peer <= 0 {
+				t.Errorf("no CPU measured: %+v", res.Cost)
 			}
 		})
+	}
+}
+
+// need skips a test for want of a server, or fails it where all have to be there.
+func need(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("REQUIRE_SERVERS") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func TestWithRunsACommandBesideAPeer(t *testing.T) {
+	s, err := parse([]string{"-with", "goproxy", "sh", "-c", `test -n "$URL" && test -n "$KEY" && test -n "$DIRECT" && kill -0 $PID && exit 7`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := with(context.Background(), &s, t.TempDir()); err == nil || !strings.Contains(err.Error(), "sh: exit status 7") {
+		t.Error(err)
+	}
+	if _, err := parse([]string{"-with", "goproxy"}); err == nil || !strings.Contains(err.Error(), "behind the flags a command") {
+		t.Error(err)
 	}
 }
 
@@ -82,12 +105,12 @@ func TestParseRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func TestReportShowsMediansAndRatios(t *testing.T) {
 	s := quick(t)
-	s.peers = []string{"nginx", "relay"}
+	s.peers, s.scenarios = []string{"nginx", "relay"}, []string{"paced"}
 	var all []outcome
 	for i, cpu := range []int64{30_000, 10_000, 20_000} {
 		all = append(all,
-			outcome{Scenario: "paced", Peer: "nginx", Turn: i, Result: load.Result{Events: 1, Seconds: 1, All: 10, PeerCPU: cpu}},
-			outcome{Scenario: "paced", Peer: "relay", Turn: i, Result: load.Result{Events: 1, Seconds: 1, All: 9, PeerCPU: cpu / 2, Errors: map[string]int64{"cut": 1}}})
+			outcome{Scenario: "paced", Peer: "nginx", Turn: i, Result: load.Result{Measures: load.Measures{Requests: 10}, Seconds: 1, Cost: load.Cost{Events: 1, Peer: cpu}}},
+			outcome{Scenario: "paced", Peer: "relay", Turn: i, Result: load.Result{Measures: load.Measures{Requests: 10}, Seconds: 1, Cost: load.Cost{Events: 1, Peer: cpu / 2}, Errors: 1, ByClass: map[string]int64{"cut": 1}}})
 	}
 	var b bytes.Buffer
 	report(&b, s, all)

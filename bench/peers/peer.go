@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -13,6 +15,7 @@ import (
 var peers = map[string]func(context.Context, *env) (peer, error){
 	"direct":       startDirect,
 	"nginx":        startNginx,
+	"haproxy":      startHAProxy,
 	"relay":        func(ctx context.Context, e *env) (peer, error) { return startRelay(ctx, e, "reader") },
 	"relay-writer": func(ctx context.Context, e *env) (peer, error) { return startRelay(ctx, e, "writer") },
 	"goproxy":      startGoproxy,
@@ -26,50 +29,13 @@ func startDirect(_ context.Context, e *env) (peer, error) {
 	return peer{addr: e.upstream}, nil
 }
 
-// nginxConf is an nginx that does what a relay must: check the client's key,
-// swap in the provider's, forward each event as it comes, keep connections to
-// the provider, write no log.
-const nginxConf = `USERdaemon off;
-worker_processes auto;
-worker_rlimit_nofile 20000;
-pid DIR/nginx.pid;
-error_log DIR/nginx.error.log warn;
-events { worker_connections 8192; }
-http {
-	access_log off;
-	keepalive_requests 1000000000;
-	keepalive_timeout 300s;
-	client_body_temp_path DIR/nginx-body;
-	proxy_temp_path DIR/nginx-proxy;
-	fastcgi_temp_path DIR/nginx-fastcgi;
-	uwsgi_temp_path DIR/nginx-uwsgi;
-	scgi_temp_path DIR/nginx-scgi;
-	map $http_authorization $credential {
-		default "";
-		"Bearer CLIENTKEY" "Bearer PROVIDERKEY";
-	}
-	upstream provider {
-		server UPSTREAM;
-		keepalive 1024;
-		keepalive_requests 1000000000;
-		keepalive_timeout 300s;
-	}
-	server {
-		listen ADDR backlog=4096;
-		location / {
-			if ($credential = "") { return 401; }
-			proxy_pass SCHEME://provider;
-			proxy_http_version 1.1;
-			proxy_buffering off;
-			proxy_read_timeout 600s;
-			proxy_set_header Connection "";
-			proxy_set_header Authorization $credential;
-			proxy_ssl_verify off;
-			proxy_ssl_session_reuse on;
-		}
-	}
-}
-`
+// What nginx and HAProxy are given, the same task for both.
+var (
+	//go:embed nginx.conf
+	nginxConf string
+	//go:embed haproxy.cfg
+	haproxyConf string
+)
 
 func startNginx(ctx context.Context, e *env) (p peer, err error) {
 	if p.addr, err = freeAddr(); err != nil {
@@ -80,7 +46,7 @@ func startNginx(ctx context.Context, e *env) (p peer, err error) {
 		scheme = "https"
 	}
 	if os.Geteuid() == 0 {
-		user = "user root;\n" // the folder is ours alone
+		user = "user root;" // the folder is ours alone
 	}
 	conf := strings.NewReplacer("USER", user, "DIR", e.dir, "CLIENTKEY", clientKey, "PROVIDERKEY", providerKey,
 		"UPSTREAM", e.upstream, "ADDR", p.addr, "SCHEME", scheme).Replace(nginxConf)
@@ -89,6 +55,28 @@ func startNginx(ctx context.Context, e *env) (p peer, err error) {
 		return p, fmt.Errorf("write nginx's configuration: %w", err)
 	}
 	c, err := e.start(e.settings.nginx, "-c", file, "-e", filepath.Join(e.dir, "nginx.error.log"))
+	if err != nil {
+		return p, err
+	}
+	p.pid = c.pid()
+	return p, c.ready(ctx, p.addr)
+}
+
+func startHAProxy(ctx context.Context, e *env) (p peer, err error) {
+	if p.addr, err = freeAddr(); err != nil {
+		return p, err
+	}
+	ssl := ""
+	if e.tls {
+		ssl = "ssl verify none"
+	}
+	conf := strings.NewReplacer("CORES", strconv.Itoa(runtime.NumCPU()), "CLIENTKEY", clientKey, "PROVIDERKEY", providerKey,
+		"UPSTREAM", e.upstream, "ADDR", p.addr, "SSL", ssl).Replace(haproxyConf)
+	file := filepath.Join(e.dir, "haproxy.cfg")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		return p, fmt.Errorf("write HAProxy's configuration: %w", err)
+	}
+	c, err := e.start(e.settings.haproxy, "-db", "-f", file)
 	if err != nil {
 		return p, err
 	}

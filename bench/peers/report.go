@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"streamrelay/bench"
 	"streamrelay/bench/load"
 )
 
@@ -37,17 +38,11 @@ func per(cpu func(*load.Result) int64, n func(*load.Result) int64) func(*load.Re
 	}
 }
 
-func peerCPU(r *load.Result) int64     { return r.PeerCPU }
-func providerCPU(r *load.Result) int64 { return r.ProviderCPU }
-func ownCPU(r *load.Result) int64      { return r.OwnCPU }
-func requests(r *load.Result) int64    { return r.Requests }
-func events(r *load.Result) int64      { return r.Events }
-func errorsOf(r *load.Result) (n int64) {
-	for _, k := range r.Errors {
-		n += k
-	}
-	return n
-}
+func peerCPU(r *load.Result) int64     { return r.Cost.Peer }
+func providerCPU(r *load.Result) int64 { return r.Cost.Provider }
+func ownCPU(r *load.Result) int64      { return r.Cost.Own }
+func requests(r *load.Result) int64    { return r.Cost.Requests }
+func events(r *load.Result) int64      { return r.Cost.Events }
 
 func perSecond(n func(*load.Result) int64) func(*load.Result) float64 {
 	return func(r *load.Result) float64 { return float64(n(r)) / max(r.Seconds, 1e-9) }
@@ -64,6 +59,8 @@ var requestColumns = []column{
 	{"load µs/req", µs, false, per(ownCPU, requests)},
 }
 
+var scheduled = append(slices.Clone(requestColumns), column{"send lag p99 µs", 1e-6, false, func(r *load.Result) float64 { return r.Lag.P99 }})
+
 var columns = map[string][]column{
 	"paced": {
 		{"µs/event", µs, true, per(peerCPU, events)},
@@ -73,16 +70,18 @@ var columns = map[string][]column{
 		{"provider µs/event", µs, false, per(providerCPU, events)},
 		{"load µs/event", µs, false, per(ownCPU, events)},
 	},
-	"burst":   requestColumns,
-	"burst64": requestColumns,
-	"json":    requestColumns,
-	"json500": append(slices.Clone(requestColumns), column{"send lag p99 µs", 1e-6, false, func(r *load.Result) float64 { return r.Lag.P99 }}),
-	"hold": {
-		{"KiB/stream", 1, true, func(r *load.Result) float64 { return float64(r.PssOpen-r.PssIdle) / float64(max(r.All-load.WarmUp, 1)) }},
-		{"after 5 s", 1, true, func(r *load.Result) float64 {
-			return float64(r.PssLater-r.PssIdle) / float64(max(r.All-load.WarmUp, 1))
-		}},
-		{"idle MiB", 1024, false, func(r *load.Result) float64 { return float64(r.PssIdle) }},
+	"burst": requestColumns,
+	"json":  requestColumns,
+	"rate":  scheduled,
+	"open":  scheduled,
+	"mixed": scheduled,
+	"soak": {
+		{"KiB/stream", 1, true, func(r *load.Result) float64 { open, _ := r.Memory.PerStream(); return open }},
+		{"at the end", 1, true, func(r *load.Result) float64 { _, later := r.Memory.PerStream(); return later }},
+		{"idle MiB", 1024, false, func(r *load.Result) float64 { return float64(r.Memory.Idle) }},
+		{"streams", 1, false, func(r *load.Result) float64 { return float64(r.Memory.Streams) }},
+		{"µs/event", µs, true, per(peerCPU, events)},
+		{"delay p50 µs", 1e-6, true, func(r *load.Result) float64 { return r.Delay.P50 }},
 	},
 	"cancel": append(append(cancelColumns("before_head", "before head"), cancelColumns("mid_stream", "mid-stream")...), append(cancelColumns("non_stream", "non-stream"),
 		column{"never noticed", 1, false, func(r *load.Result) float64 { return float64(r.Never) }})...),
@@ -102,9 +101,12 @@ func (o outcome) line() string {
 	for _, c := range columns[o.Scenario] {
 		fmt.Fprintf(&b, " %s %s,", c.title, figure(c.of(&o.Result)/c.unit))
 	}
-	fmt.Fprintf(&b, " errors %d", errorsOf(&o.Result))
-	for class, n := range o.Result.Errors {
+	fmt.Fprintf(&b, " errors %d", o.Result.Errors)
+	for class, n := range o.Result.ByClass {
 		fmt.Fprintf(&b, " (%s: %d)", class, n)
+	}
+	for _, why := range o.Result.Invalid {
+		fmt.Fprintf(&b, "; NOT VALID: %s", why)
 	}
 	return b.String()
 }
@@ -118,31 +120,35 @@ func tlsWord(on bool) string {
 
 // report prints a table for each scenario.
 func report(w io.Writer, s *settings, all []outcome) {
-	for _, sc := range scenarios {
+	for _, sc := range s.scenarios {
 		for _, tls := range s.tls {
 			table(w, s, sc, tls, all)
 		}
 	}
 }
 
-func table(w io.Writer, s *settings, sc scenario, tls bool, all []outcome) {
+func table(w io.Writer, s *settings, scenario string, tls bool, all []outcome) {
 	byPeer := map[string][]load.Result{}
 	for _, o := range all {
-		if o.Scenario == sc.name && o.TLS == tls {
+		if o.Scenario == scenario && o.TLS == tls {
 			byPeer[o.Peer] = append(byPeer[o.Peer], o.Result)
 		}
 	}
 	if len(byPeer) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s: %s", sc.name, sc.about)
+	about := ""
+	if sc, err := bench.Find(scenario); err == nil {
+		about = sc.About
+	}
+	fmt.Fprintf(w, "\n%s: %s", scenario, about)
 	if tls {
 		fmt.Fprint(w, ", TLS to the provider")
 	}
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(tw, "peer\t")
-	for _, c := range columns[sc.name] {
+	for _, c := range columns[scenario] {
 		fmt.Fprint(tw, c.title, "\t")
 	}
 	fmt.Fprintln(tw, "errors\tof\t")
@@ -152,7 +158,7 @@ func table(w io.Writer, s *settings, sc scenario, tls bool, all []outcome) {
 			continue
 		}
 		fmt.Fprint(tw, name, "\t")
-		for _, c := range columns[sc.name] {
+		for _, c := range columns[scenario] {
 			v := median(results, c.of)
 			cell := figure(v / c.unit)
 			if base := byPeer["nginx"]; c.ratio && name != "nginx" && len(base) > 0 && v > 0 {
@@ -164,10 +170,10 @@ func table(w io.Writer, s *settings, sc scenario, tls bool, all []outcome) {
 		}
 		var failed, done int64
 		for i := range results {
-			failed += errorsOf(&results[i])
-			done += max(results[i].All, results[i].Requests)
+			failed += results[i].Errors
+			done += results[i].Requests
 		}
-		fmt.Fprintf(tw, "%d\t%d\t\n", failed, done+failed)
+		fmt.Fprintf(tw, "%d\t%d\t\n", failed, done)
 	}
 	tw.Flush()
 }

@@ -1,0 +1,465 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"streamrelay/bench/load"
+	"streamrelay/bench/report"
+)
+
+// options are the command line.
+type options struct {
+	Load
+	version  string
+	scenario []string
+	url, key string
+	keyFile  string
+	direct   string
+	provider string
+	admin    string
+	pid      int
+	caFile   string
+	insecure bool
+	check    string
+	timeout  time.Duration
+	slo      string
+	findMax  bool
+	compare  bool
+	remote   bool
+	json     bool
+	hgrm     string
+	html     string
+	out      string
+}
+
+// keyVariable holds the key where none is given, since arguments can be read by
+// every process of the machine.
+const keyVariable = "RELAY_BENCH_KEY"
+
+// Command returns the command "bench".
+func Command(version string) *cobra.Command {
+	o := options{version: version}
+	var about strings.Builder
+	for _, s := range Scenarios() {
+		fmt.Fprintf(&about, "  %-9s %s\n", s.Name, s.About)
+	}
+	cmd := &cobra.Command{
+		Use:   "bench SCENARIO... --url URL",
+		Short: "Measure an endpoint and check every answer",
+		Long: "Drive an OpenAI-compatible endpoint with requests and check every answer: to the last byte where the simulated\n" +
+			"provider (relay simulate) answers, up to the terminal event where another does.\n\nScenarios:\n" + about.String() +
+			"  frontier  requests/s at each p99 latency, and how many streams are carried whole\n\n" +
+			"With --rate requests come by schedule and latency counts from the time at which each was due. A run in which the\n" +
+			"generator itself was late, or did not send one, is not valid. Exit code 1: not valid, or a bound of --slo is broken.",
+		Example: "  relay bench json --url http://127.0.0.1:8080 --key $KEY --rate 500\n" +
+			"  relay bench paced --url http://127.0.0.1:8080 --key $KEY --direct http://127.0.0.1:8081 --streams 1000\n" +
+			"  relay bench json --url http://127.0.0.1:8080 --key $KEY --find-max --slo p99=50ms,errors=0\n" +
+			"  relay bench rate json paced --url http://127.0.0.1:8080 --key $KEY --html report.html\n" +
+			"  relay bench --compare before.json after.json",
+		Args:         func(_ *cobra.Command, args []string) error { return o.complete(args) },
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			if o.compare {
+				return o.runCompare(cmd.OutOrStdout())
+			}
+			return o.run(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.url, "url", "", "the endpoint, such as http://127.0.0.1:8080 (/v1 is meant where no path is given)")
+	f.StringVar(&o.key, "key", "", "its key (default $"+keyVariable+")")
+	f.StringVar(&o.keyFile, "key-file", "", "file that holds the key")
+	f.Float64Var(&o.Rate, "rate", 0, "requests a second by schedule; a closed-loop scenario becomes an open-loop one")
+	f.IntVar(&o.Streams, "streams", 0, "connections of a closed loop, streams held open, the most connections of an open loop, or clients that leave")
+	f.DurationVar(&o.Duration, "duration", 10*time.Second, "what is measured, after a second of warm-up")
+	f.StringVar(&o.direct, "direct", "", "URL of the provider behind the endpoint: gets the same load in turns (ABBA), the difference is reported")
+	f.StringVar(&o.provider, "provider", "", "scenario cancel: URL of the simulated provider, asked when it noticed (default --direct)")
+	f.IntVar(&o.Hold, "hold", 0, "streams held open meanwhile")
+	f.StringVar(&o.Simulate, "simulate", "", "what else the simulated provider is asked for, as in X-Simulate")
+	f.IntVar(&o.pid, "pid", 0, "the endpoint's process: its CPU and memory (with its children's) are read")
+	f.StringVar(&o.admin, "admin", "", "URL of the endpoint's metrics, for CPU and memory where there is no --pid")
+	f.StringVar(&o.check, "check", "auto", "exact: to the last byte; form: up to the terminal event; auto: as the first answer shows")
+	f.StringVar(&o.slo, "slo", "", "bounds such as p99=50ms,errors=0.1%,ttft_p99=300ms,delay_p50=1ms,added_p99=5ms,rate=500,kib=32")
+	f.BoolVar(&o.findMax, "find-max", false, "look for the highest rate (or number of streams) within --slo, confirmed three times")
+	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "when an answer is given up, beyond what it takes by plan")
+	f.StringVar(&o.caFile, "ca-file", "", "certificate authority of an https endpoint (PEM)")
+	f.BoolVar(&o.insecure, "insecure", false, "take any certificate")
+	f.BoolVar(&o.remote, "yes-remote", false, "send load to another machine than this one")
+	f.BoolVar(&o.json, "json", false, "print JSON: one report, or a list of several")
+	f.StringVar(&o.out, "out", "", "write the JSON to this file, too")
+	f.StringVar(&o.hgrm, "hgrm", "", "write the latencies' percentile distribution to this file, for HdrHistogram's plotter")
+	f.StringVar(&o.html, "html", "", "write the report as one HTML page to this file")
+	f.BoolVar(&o.compare, "compare", false, "compare two files written by --json")
+	cmd.MarkFlagsMutuallyExclusive("key", "key-file")
+	return cmd
+}
+
+// usageError is a mistake in how the command was called.
+type usageError struct{ error }
+
+// ExitCode is the process's.
+func (usageError) ExitCode() int { return 2 }
+
+// Unwrap returns the mistake.
+func (e usageError) Unwrap() error { return e.error }
+
+// Bounds of what can be asked for.
+const (
+	minDuration = 100 * time.Millisecond
+	maxDuration = 24 * time.Hour
+	maxStreams  = 200_000
+)
+
+// complete checks the command line and fills in what it leaves open.
+func (o *options) complete(args []string) error {
+	o.scenario = args
+	if o.compare {
+		if len(args) != 2 {
+			return errors.New("--compare wants two files")
+		}
+		return nil
+	}
+	if len(args) == 0 {
+		return errors.New("which scenario? relay bench --help lists them")
+	}
+	for _, name := range args {
+		if name == "frontier" {
+			continue
+		}
+		s, err := Find(name)
+		if err != nil {
+			return err
+		}
+		if s.Loop == load.Cancel && o.provider == "" && o.direct == "" {
+			return errors.New("scenario cancel wants --provider URL of the simulated provider, which knows when it noticed")
+		}
+		if o.findMax && (s.Loop == load.Cancel || o.slo == "" && s.SLO == "") {
+			return fmt.Errorf("--find-max wants --slo, such as p99=50ms,errors=0, and a scenario other than cancel")
+		}
+	}
+	for name, bad := range map[string]bool{
+		"--url URL is needed":                                     o.url == "",
+		"--rate: want 0 to 200000 requests a second":              !(o.Rate >= 0 && o.Rate <= maxRate),
+		"--streams and --hold: want 0 to 200000":                  o.Streams < 0 || o.Streams > maxStreams || o.Hold < 0 || o.Hold > maxStreams,
+		"--duration: want 100ms to 24h":                           o.Duration < minDuration || o.Duration > maxDuration,
+		"--timeout: want 1ms to 1h":                               o.timeout < time.Millisecond || o.timeout > time.Hour,
+		"--check: want auto, exact or form":                       o.check != "auto" && o.check != "exact" && o.check != "form",
+		"--hgrm holds one distribution: name one scenario":        o.hgrm != "" && len(args) > 1,
+		"--find-max and --direct do not go together":              o.findMax && o.direct != "",
+		"--pid and --admin both tell CPU and memory: give one":    o.pid != 0 && o.admin != "",
+		"--pid: no such process":                                  o.pid < 0 || o.pid > 0 && unix.Kill(o.pid, 0) == unix.ESRCH,
+		"--duration is too long for streams of an event each gap": o.Duration > 12*time.Hour && contains(args, "paced"),
+	} {
+		if bad {
+			return errors.New(name)
+		}
+	}
+	if _, err := report.ParseSLO(o.slo); err != nil {
+		return fmt.Errorf("--slo: %w", err)
+	}
+	if o.keyFile != "" {
+		b, err := os.ReadFile(o.keyFile)
+		if err != nil {
+			return fmt.Errorf("--key-file: %w", err)
+		}
+		o.key = strings.TrimSpace(string(b))
+	}
+	if o.key == "" {
+		o.key = os.Getenv(keyVariable)
+	}
+	if !o.remote {
+		for _, u := range []string{o.url, o.direct, o.provider, o.admin} {
+			if u != "" && !(load.Endpoint{URL: u}).Loopback() {
+				return fmt.Errorf("%s is not on this machine: load goes there only with --yes-remote, and should only go to what is yours", u)
+			}
+		}
+	}
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, one := range list {
+		if one == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *options) runCompare(w io.Writer) error {
+	a, err := report.Load(o.scenario[0])
+	if err != nil {
+		return err
+	}
+	b, err := report.Load(o.scenario[1])
+	if err != nil {
+		return err
+	}
+	return report.Compare(w, a, b)
+}
+
+// errBroken is the end of a run that was not valid or broke its SLO; the report
+// has said so.
+var errBroken = errors.New("not valid, or a bound of the SLO is broken")
+
+func (o *options) run(ctx context.Context, out, messages io.Writer) error {
+	load.Alone()
+	p := newProgress(messages)
+	var all []*report.Report
+	passed := true
+	for _, name := range o.scenario {
+		r, err := o.one(ctx, name, p)
+		p.end()
+		if err != nil {
+			return fmt.Errorf("scenario %s: %w", name, err)
+		}
+		all = append(all, r)
+		passed = passed && (r.Passed() || r.Frontier != nil)
+		if !o.json {
+			if err := r.Text(out); err != nil {
+				return err
+			}
+			if len(o.scenario) > 1 {
+				fmt.Fprintln(out)
+			}
+		}
+	}
+	if err := o.write(out, all); err != nil {
+		return err
+	}
+	if !passed {
+		return errBroken
+	}
+	return nil
+}
+
+// write writes the forms that were asked for.
+func (o *options) write(out io.Writer, all []*report.Report) error {
+	asJSON := func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", " ")
+		if len(all) == 1 {
+			return e.Encode(all[0])
+		}
+		return e.Encode(all)
+	}
+	if o.json {
+		if err := asJSON(out); err != nil {
+			return err
+		}
+	}
+	for _, f := range []struct {
+		name string
+		form func(io.Writer) error
+	}{
+		{o.out, asJSON},
+		{o.hgrm, func(w io.Writer) error { return report.HGRM(w, all[0].Curves["latency"], all[0].Latency) }},
+		{o.html, func(w io.Writer) error { return report.HTML(w, "relay bench", all) }},
+	} {
+		if f.name == "" {
+			continue
+		}
+		file, err := os.Create(f.name)
+		if err != nil {
+			return fmt.Errorf("write a report: %w", err)
+		}
+		if err := errors.Join(f.form(file), file.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// one runs a scenario.
+func (o *options) one(ctx context.Context, name string, p *progress) (*report.Report, error) {
+	if name == "frontier" {
+		return o.frontier(ctx, p)
+	}
+	s, err := Find(name)
+	if err != nil {
+		return nil, err
+	}
+	slo := s.SLO
+	if o.slo != "" {
+		slo = o.slo
+	}
+	bounds, err := report.ParseSLO(slo)
+	if err != nil {
+		return nil, err
+	}
+	exact, err := o.exact(ctx, s.Requests)
+	if err != nil {
+		return nil, err
+	}
+	measure := func(ctx context.Context, l Load) (*report.Report, error) {
+		j := s.Job(l)
+		j.Memory = j.Memory && (o.pid != 0 || o.admin != "")
+		r, err := o.measure(ctx, j, exact, name, p)
+		if err == nil {
+			r.Scenario, r.About = s.Name, s.About
+			r.Judge(bounds)
+		}
+		return r, err
+	}
+	if !o.findMax {
+		return measure(ctx, o.Load)
+	}
+	of, start, most := "requests/s", o.Rate, float64(maxRate)
+	if s.Loop == load.Streams {
+		of, start, most = "streams", float64(o.Streams), float64(openFiles())
+	}
+	if start == 0 {
+		start = 100
+	}
+	return findMax(ctx, of, start, most, func(ctx context.Context, v float64) (*report.Report, error) {
+		l := o.Load
+		if s.Loop == load.Streams {
+			l.Streams = int(v)
+		} else {
+			l.Rate = v
+		}
+		p.begin(fmt.Sprintf("%s at %s %s", name, report.Number(v), of))
+		return measure(ctx, l)
+	})
+}
+
+// exact reports how answers are to be checked, having seen one of each kind.
+func (o *options) exact(ctx context.Context, requests []load.Request) (bool, error) {
+	if len(requests) == 0 {
+		requests = []load.Request{{Name: "JSON", Path: chat, Body: jsonBody}}
+	}
+	exact, err := load.Probe(ctx, o.endpoint(o.url), requests)
+	if err != nil {
+		return false, err
+	}
+	if o.direct != "" {
+		if _, err := load.Probe(ctx, o.endpoint(o.direct), requests); err != nil {
+			return false, err
+		}
+	}
+	if o.check == "exact" && !exact {
+		return false, fmt.Errorf("--check exact: no simulated provider answers behind %s", o.url)
+	}
+	return exact && o.check != "form", nil
+}
+
+func (o *options) endpoint(url string) load.Endpoint {
+	return load.Endpoint{URL: url, Key: o.key, CAFile: o.caFile, Insecure: o.insecure}
+}
+
+// measure runs a job.
+func (o *options) measure(ctx context.Context, j load.Job, exact bool, name string, p *progress) (*report.Report, error) {
+	j.Endpoint, j.Exact, j.Timeout, j.PID, j.Admin = o.endpoint(o.url), exact, o.timeout, o.pid, o.admin
+	if o.direct != "" {
+		e := o.endpoint(o.direct)
+		j.Direct = &e
+	}
+	if j.ProviderURL = o.provider; j.ProviderURL == "" {
+		j.ProviderURL = o.direct
+	}
+	j.ProviderURL = strings.TrimSuffix(strings.TrimRight(j.ProviderURL, "/"), "/v1")
+	if p.name == "" {
+		p.begin(name)
+	}
+	j.Progress = p.show
+	began := time.Now()
+	res, err := load.Run(ctx, j)
+	p.name = ""
+	if err != nil {
+		return nil, err
+	}
+	r := &report.Report{
+		Started: began, Result: res, Loop: j.Loop, Streams: j.Streams, Hold: j.Hold, Checked: "by their form",
+		Environment: report.Here(o.version, o.flags()),
+	}
+	if exact || j.Loop == load.Cancel {
+		r.Checked = "to the last byte"
+	}
+	switch j.Loop {
+	case load.Open:
+		r.TargetRate = j.Rate
+		fallthrough
+	case load.Closed:
+		r.Rate = float64(res.Requests-res.Failed) / j.Window.Seconds()
+	}
+	return r, nil
+}
+
+// flags is the command line without the key.
+func (o *options) flags() []string {
+	args := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
+	for i := range args {
+		if o.key != "" {
+			args[i] = strings.ReplaceAll(args[i], o.key, "***")
+		}
+	}
+	return args
+}
+
+// frontier measures what the public board shows.
+func (o *options) frontier(ctx context.Context, p *progress) (*report.Report, error) {
+	j, err := Find("json")
+	if err != nil {
+		return nil, err
+	}
+	exact, err := o.exact(ctx, j.Requests)
+	if err != nil {
+		return nil, err
+	}
+	direct := o.direct
+	defer func() { o.direct = direct }()
+	o.direct = "" // a difference is not what this is about
+	most := openFiles() / 2
+	f := &report.Frontier{}
+	var last *report.Report
+	const connections = 1024 // the board's own ladder is as long
+	f.Rungs, err = sweep(ctx, min(connections, most), func(ctx context.Context, n int) (*report.Report, error) {
+		p.begin(fmt.Sprintf("frontier, %d connections", n))
+		l := o.Load
+		l.Rate, l.Streams, l.Duration = 0, n, max(o.Duration/5, minDuration)
+		last, err = o.measure(ctx, j.Job(l), exact, "frontier", p)
+		return last, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.Readings = readings(f.Rungs)
+	if o.Streams > 0 {
+		most = o.Streams
+	}
+	err = streamsSearch(ctx, f, most, func(ctx context.Context, n int) (*report.Report, error) {
+		p.begin(fmt.Sprintf("frontier, %d streams", n))
+		return o.measure(ctx, boardJob(n), exact, "frontier", p)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &report.Report{
+		Scenario: "frontier", About: "the most requests/s below each p99 latency with none failed, and the most streams carried whole, as GetBusbar/benchmarking defines them",
+		Started: last.Started, Checked: last.Checked, Frontier: f, Result: load.Result{Valid: true}, Environment: last.Environment,
+	}, nil
+}
+
+// openFiles is how many connections this process can have.
+func openFiles() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return 1000
+	}
+	return int(min(l.Cur, maxStreams)) - 100
+}

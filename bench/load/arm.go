@@ -1,0 +1,166 @@
+package load
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// arm is one endpoint and what it showed.
+type arm struct {
+	endpoint *endpoint
+	idle     idle
+	mix      mix
+
+	finished atomic.Int64 // requests answered whole, in the whole run
+	begun    atomic.Int64 // answers of which an event came
+	events   atomic.Int64 // content events, in the whole run
+	requests atomic.Int64 // due within the window: answered or failed
+	failed   atomic.Int64 // of which failed
+	broken   atomic.Int64 // failed after their head had come, in the whole run
+	stalls   atomic.Int64 // answers with a gap above Job.Stall
+
+	latency Histogram // due to last byte
+	head    Histogram // due to the head
+	ttft    Histogram // due to the first event with output
+	gap     Histogram // between events
+	delay   Histogram // of an event, the provider's write to our read
+	connect Histogram // of new connections, TLS included
+
+	slices []slice // the window in equal parts, for series and intervals
+	run    *run
+}
+
+// slice is a part of the window.
+type slice struct {
+	finished atomic.Int64
+	failed   atomic.Int64
+	latency  Histogram
+	ttft     Histogram
+	delay    Histogram
+}
+
+// Window is cut in parts of a second or more, of which there are at most
+// maxSlices and, where two endpoints are compared, at least minSlices.
+const (
+	maxSlices = 60
+	minSlices = 20
+)
+
+func slicesOf(window time.Duration, compared bool) int {
+	n := min(max(int(window/time.Second), 1), maxSlices)
+	if compared {
+		n = max(n, minSlices)
+	}
+	return n
+}
+
+// slice is the one that at falls in, nil outside the window.
+func (a *arm) slice(at int64) *slice {
+	from, to := a.run.from.Load(), a.run.to.Load()
+	if at < from || at >= to {
+		return nil
+	}
+	return &a.slices[int(float64(at-from)/float64(to-from)*float64(len(a.slices)))]
+}
+
+// record counts a request's end. now is when it came.
+func (a *arm) record(c *client, due, now int64, err error) {
+	r := a.run
+	at := due
+	if r.job.Loop == Streams {
+		at = now // streams begin before the window and are counted where they end
+	}
+	s := a.slice(at)
+	counted := s != nil || r.job.Loop == Streams
+	if counted {
+		a.requests.Add(1)
+	}
+	if err != nil {
+		if c != nil && c.headAt != 0 {
+			a.broken.Add(1)
+		}
+		if counted {
+			a.failed.Add(1)
+		}
+		if s != nil {
+			s.failed.Add(1)
+		}
+		r.fail(err)
+		return
+	}
+	a.finished.Add(1)
+	if stall := r.job.Stall; stall > 0 && c.largest > int64(stall) {
+		a.stalls.Add(1)
+	}
+	if !counted {
+		return
+	}
+	a.latency.Add(now - due)
+	a.head.Add(c.headAt - due)
+	if s != nil {
+		s.finished.Add(1)
+		s.latency.Add(now - due)
+	}
+	if c.firstAt != 0 && c.asked.Load().stream {
+		a.ttft.Add(c.firstAt - due)
+		if s != nil {
+			s.ttft.Add(c.firstAt - due)
+		}
+	}
+}
+
+// idle are an arm's connections without a request, the last used first. What is
+// in it is owned by its reader, which only watches for its end.
+type idle struct {
+	mu      sync.Mutex // protects what follows
+	clients []*client
+	open    int // connections there are, busy ones included
+	most    int
+}
+
+// take gives a request to an idle connection and returns it, or nil and whether
+// one may be opened.
+func (p *idle) take(q *query, due int64) (c *client, dial bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.clients); n > 0 {
+		c = p.clients[n-1]
+		p.clients[n-1] = nil
+		p.clients = p.clients[:n-1]
+		c.ask(q, due)
+		return c, false
+	}
+	if p.open >= p.most {
+		return nil, false
+	}
+	p.open++
+	return nil, true
+}
+
+func (p *idle) put(c *client) {
+	p.mu.Lock()
+	c.due.Store(0) // here, so that a request given right away is not wiped out
+	p.clients = append(p.clients, c)
+	p.mu.Unlock()
+}
+
+// retire takes out a connection that its reader found dead. It returns false
+// where a request has been given to it meanwhile, which then has failed.
+func (p *idle) retire(c *client) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.clients, c)
+	if i >= 0 {
+		p.clients = slices.Delete(p.clients, i, i+1)
+	}
+	return i >= 0
+}
+
+// closed makes room for another connection.
+func (p *idle) closed() {
+	p.mu.Lock()
+	p.open--
+	p.mu.Unlock()
+}

@@ -1,0 +1,132 @@
+package load
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+)
+
+var (
+	errNoTerminal = errors.New("clean end, no terminal event")
+	errEvent      = errors.New("error event")
+	errNotJSON    = errors.New("not JSON")
+	errNotStream  = errors.New("not an event stream")
+	errNothing    = errors.New("no output in the stream")
+)
+
+// form checks an answer of a provider whose bytes nobody knows beforehand: a
+// stream must carry output, no error event, and the terminal event of its API
+// as its last; anything else must be JSON. A lost or altered event in between
+// cannot be seen; only the simulated provider shows that.
+type form struct {
+	terminal []byte // what the terminal event's data begins with, or holds
+	stream   bool
+	line     []byte // the current line, its first maxLine bytes
+	held     []byte // a JSON answer, its first maxJSON bytes
+	size     int
+	done     bool // the terminal event came
+	output   bool // an event with output came
+	failed   bool
+}
+
+const (
+	maxLine = 64 << 10 // enough to see what an event is
+	maxJSON = 4 << 20
+)
+
+func (f *form) reset(terminal []byte, stream bool) {
+	*f = form{terminal: terminal, stream: stream, line: f.line[:0], held: f.held[:0]}
+}
+
+// feed takes the next bytes and calls event for each event with output.
+func (f *form) feed(b []byte, event func()) error {
+	f.size += len(b)
+	if !f.stream {
+		f.held = append(f.held, b[:min(len(b), maxJSON-len(f.held))]...)
+		return nil
+	}
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '\n')
+		part := b
+		if i >= 0 {
+			part = b[:i]
+		}
+		f.line = append(f.line, part[:min(len(part), maxLine-len(f.line))]...)
+		if i < 0 {
+			return nil
+		}
+		b = b[i+1:]
+		if f.see(bytes.TrimRight(f.line, "\r")) {
+			event()
+		}
+		f.line = f.line[:0]
+	}
+	return nil
+}
+
+// see looks at one line and reports whether it carries output.
+func (f *form) see(line []byte) bool {
+	if bytes.HasPrefix(line, []byte("event: error")) {
+		f.failed = true
+	}
+	value, ok := bytes.CutPrefix(line, []byte("data:"))
+	if !ok {
+		return false
+	}
+	value = bytes.TrimLeft(value, " ")
+	switch {
+	case bytes.HasPrefix(value, []byte(`{"error"`)):
+		f.failed = true
+	case bytes.Contains(value, f.terminal):
+		f.done = true
+	case hasOutput(value):
+		f.output = true
+		return true
+	}
+	return false
+}
+
+// outputs are the fields that carry what a model says, thinks or calls, in the
+// streams of OpenAI's three APIs and of Anthropic's.
+var outputs = [][]byte{
+	[]byte(`"content":"`), []byte(`"reasoning_content":"`), []byte(`"text":"`), []byte(`"delta":"`),
+	[]byte(`"arguments":"`), []byte(`"thinking":"`), []byte(`"partial_json":"`),
+}
+
+// hasOutput reports whether one of the fields is there and not empty. Providers
+// that put a space behind the colon are looked at without it.
+func hasOutput(event []byte) bool {
+	for _, field := range outputs {
+		name := field[:len(field)-1]
+		for rest := event; ; {
+			i := bytes.Index(rest, name)
+			if i < 0 {
+				break
+			}
+			rest = rest[i+len(name):]
+			v := bytes.TrimLeft(rest, " ")
+			if len(v) > 1 && v[0] == '"' && v[1] != '"' {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// end says whether the body may end here.
+func (f *form) end() error {
+	switch {
+	case !f.stream:
+		if f.size <= maxJSON && !json.Valid(f.held) {
+			return errNotJSON
+		}
+		return nil
+	case f.failed:
+		return errEvent
+	case !f.done:
+		return errNoTerminal
+	case !f.output:
+		return errNothing
+	}
+	return nil
+}
