@@ -5,13 +5,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
 FUZZTIME ?= 20s
+BENCHTIME ?= 10s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race fuzz bench compare lint cover servers clean
+.PHONY: help build run test race fuzz microbench bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover servers clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/relay: static, stamped with the version
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/relay .
@@ -31,11 +32,33 @@ fuzz: ## fuzz every parser for FUZZTIME each
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 $$pkg; \
 	  done; done
 
-bench: ## Go benchmarks, with allocations
+microbench: ## Go benchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-compare: build ## CPU, delay and memory beside nginx on this machine (needs nginx)
-	$(GO) run ./bench/peers --relay bin/relay
+# Provider, relay and load generator, each a process of its own, on loopback.
+RIG = $(GO) run ./bench/peers -with relay
+bench: build ## the relay under every load, beside the provider itself; writes bench.html and bench.json
+	$(RIG) bash -c 'bin/relay bench soak --url $$URL --pid $$PID --duration $(BENCHTIME) --out bench-soak.json'
+	$(RIG) bash -c 'bin/relay bench rate json burst paced open mixed cancel --url $$URL --direct $$DIRECT --pid $$PID \
+	  --duration $(BENCHTIME) --html bench.html --out bench.json'
+
+bench-nginx: build ## CPU, delay and memory as ratios to nginx (needs nginx)
+	$(GO) run ./bench/peers -peers direct,nginx,relay
+
+bench-haproxy: build ## the same with HAProxy, too (needs nginx and haproxy)
+	$(GO) run ./bench/peers -peers direct,nginx,haproxy,relay
+
+bench-vegeta: build bin/vegeta ## vegeta's view of JSON and streams
+	$(RIG) bash bench/vegeta/run.sh $(CURDIR)/bin/vegeta
+
+bench-k6: build bin/k6 ## k6's view of them, with thresholds
+	$(RIG) env K6_NO_USAGE_REPORT=true bin/k6 run --quiet bench/k6/chat.js
+
+bin/vegeta: bench/tools/go.mod
+	cd bench/tools && CGO_ENABLED=0 $(GO) build -o ../../bin/vegeta github.com/tsenart/vegeta/v12
+
+bin/k6: bench/tools/go.mod
+	cd bench/tools && CGO_ENABLED=0 $(GO) build -o ../../bin/k6 go.k6.io/k6
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -49,4 +72,4 @@ servers: ## find or install the servers that tests use
 	@.ci/servers
 
 clean: ## remove what was built
-	rm -rf bin coverage.out
+	rm -rf bin coverage.out bench.html bench.json bench-soak.json

@@ -1,4 +1,4 @@
-// k6 run -e URL=http://127.0.0.1:8080 -e KEY=sk-relay-test-key-123 chat.js
+// make bench-k6, or: k6 run -e URL=http://127.0.0.1:8080 -e KEY=sk-relay-test-key-123 chat.js
 //
 // What k6 shows here and what it does not: http_req_waiting ("TTFB") is the time
 // to the first byte of the answer, that is to the head. It is not the time to the
@@ -14,6 +14,7 @@ import { Rate } from 'k6/metrics';
 const url = __ENV.URL || 'http://127.0.0.1:8080';
 const key = __ENV.KEY || 'sk-relay-test-key-123';
 const events = 64;
+const duration = __ENV.DURATION || '10s';
 
 const complete = new Rate('stream_complete');
 
@@ -23,11 +24,11 @@ export const options = {
   scenarios: {
     json: {
       executor: 'constant-arrival-rate', exec: 'json',
-      rate: 500, timeUnit: '1s', duration: '10s', preAllocatedVUs: 200, maxVUs: 1000,
+      rate: 500, timeUnit: '1s', duration, preAllocatedVUs: 200, maxVUs: 1000,
     },
     stream: {
       executor: 'constant-arrival-rate', exec: 'stream',
-      rate: 20, timeUnit: '1s', duration: '10s', preAllocatedVUs: 100, maxVUs: 500,
+      rate: 20, timeUnit: '1s', duration, preAllocatedVUs: 100, maxVUs: 500,
     },
   },
   thresholds: {

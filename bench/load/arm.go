@@ -37,8 +37,10 @@ type slice struct {
 	finished atomic.Int64
 	failed   atomic.Int64
 	latency  Histogram
-	ttft     Histogram
 	delay    Histogram
+
+	// Where two endpoints are compared.
+	latencies, ttfts, delays sample
 }
 
 // Window is cut in parts of a second or more, of which there are at most
@@ -102,11 +104,14 @@ func (a *arm) record(c *client, due, now int64, err error) {
 	if s != nil {
 		s.finished.Add(1)
 		s.latency.Add(now - due)
+		if r.compared() {
+			s.latencies.add(now - due)
+		}
 	}
 	if c.firstAt != 0 && c.asked.Load().stream {
 		a.ttft.Add(c.firstAt - due)
-		if s != nil {
-			s.ttft.Add(c.firstAt - due)
+		if s != nil && r.compared() {
+			s.ttfts.add(c.firstAt - due)
 		}
 	}
 }

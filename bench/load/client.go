@@ -167,6 +167,9 @@ func (c *client) exactEvent(sent int64) {
 		c.arm.delay.Add(c.now - sent)
 		if s := c.arm.slice(c.now); s != nil {
 			s.delay.Add(c.now - sent)
+			if r.compared() {
+				s.delays.add(c.now - sent)
+			}
 		}
 	}
 }

@@ -92,20 +92,43 @@ func TestCurveEndsAtTheMaximumAndIsShort(t *testing.T) {
 }
 
 func TestBootstrapKnowsWhatItDoesNotKnow(t *testing.T) {
-	same := func(v ...int64) (hs []*Histogram) {
+	same := func(v ...int64) (parts []*sample) {
 		for _, ns := range v {
-			h := &Histogram{}
+			s := &sample{}
 			for range 100 {
-				h.Add(ns)
+				s.add(ns)
 			}
-			hs = append(hs, h)
+			parts = append(parts, s)
 		}
-		return hs
+		return parts
 	}
 	// A difference that is the same in every part has an interval without width.
 	got := bootstrap(same(150, 150, 150, 150), same(100, 100, 100, 100))
-	if v := got.P50; v != (Interval{50e-9, 50e-9, 50e-9}) {
+	if v := got.P50; math.Abs(v.Value-50e-9) > 1e-15 || v.Low != v.Value || v.High != v.Value {
 		t.Errorf("constant: %+v", v)
+	}
+	// A microsecond more than a second and a half is seen.
+	got = bootstrap(same(1_500_001_000, 1_500_001_000), same(1_500_000_000, 1_500_000_000))
+	if v := got.P99.Value; math.Abs(v-1e-6) > 1e-12 {
+		t.Errorf("a microsecond: %v", v)
+	}
+	// Parts of which only a choice was kept count by what they had seen.
+	busy, quiet := &sample{}, &sample{}
+	for i := range int64(100_000) {
+		busy.add(1000 + i%10)
+	}
+	for range 1000 {
+		quiet.add(5000)
+	}
+	if len(busy.values) != sampleSize {
+		t.Errorf("%d values kept", len(busy.values))
+	}
+	if p50, p99 := func() (float64, float64) { p := pool([]*sample{busy, quiet}); return p.quantiles([]int{1, 1}) }(); p50 > 1010e-9 || p99 > 1010e-9 {
+		t.Errorf("p50 %v, p99 %v of 100,000 fast and 1,000 slow ones", p50, p99)
+	}
+	a, b := together([]*sample{{seen: 1}, {}, {seen: 2}}, []*sample{{}, {seen: 3}, {seen: 4}})
+	if len(a) != 2 || a[0].seen != 1 || b[0].seen != 3 || a[1].seen != 2 || b[1].seen != 4 {
+		t.Errorf("%v %v", a, b)
 	}
 	// One that comes and goes has a wide one, which holds the estimate.
 	got = bootstrap(same(150, 250, 120, 250, 120), same(100, 100, 100, 100, 100))

@@ -237,6 +237,9 @@ func (r *run) armOf(k int) (a *arm, q *query) {
 	return a, a.mix.at(k)
 }
 
+// compared reports whether there is a direct endpoint, too.
+func (r *run) compared() bool { return len(r.arms) == 2 }
+
 // within reports whether a moment is in the window.
 func (r *run) within(at int64) bool { return at >= r.from.Load() && at < r.to.Load() }
 

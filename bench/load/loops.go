@@ -231,14 +231,14 @@ func (r *run) measure(ctx context.Context, res *Result) error {
 	if err := sleep(ctx, time.Duration(r.from.Load()-simulate.Now())); err != nil {
 		return err
 	}
-	before, err := r.sample()
+	before, err := r.read()
 	if err != nil {
 		return err
 	}
 	if err := sleep(ctx, time.Duration(r.to.Load()-simulate.Now())); err != nil {
 		return err
 	}
-	after, err := r.sample()
+	after, err := r.read()
 	if err != nil {
 		return err
 	}

@@ -94,12 +94,12 @@ func (m *meter) metric(ctx context.Context, name string) (float64, error) {
 	return 0, fmt.Errorf("%s/metrics has no %s", m.admin, name)
 }
 
-// sample is the state of all counters at one moment.
-type sample struct {
+// reading is the state of all counters at one moment.
+type reading struct {
 	at, finished, events, peer, provider, own int64
 }
 
-func (r *run) sample() (s sample, err error) {
+func (r *run) read() (s reading, err error) {
 	a := r.arms[0]
 	if s.peer, err = r.meter.cpu(context.Background()); err != nil {
 		return s, err

@@ -82,7 +82,7 @@ func (m Memory) PerStream() (open, later float64) {
 	return float64(m.Open-m.Idle) / float64(m.Streams), float64(m.Later-m.Idle) / float64(m.Streams)
 }
 
-func (res *Result) cost(before, after sample) {
+func (res *Result) cost(before, after reading) {
 	res.Seconds = float64(after.at-before.at) / 1e9
 	res.Cost = Cost{
 		Requests: after.finished - before.finished, Events: after.events - before.events,

@@ -119,12 +119,12 @@ func charts(r *Report) (svgs []template.HTML) {
 			}
 		}
 		xMax := step * float64(len(r.Series))
-		seconds := chart{xLabel: "seconds", xTicks: secondTicks(xMax), xMax: xMax, show: Duration}
+		seconds := chart{xLabel: "seconds", xTicks: secondTicks(xMax), xMax: xMax, show: plainDuration}
 		if len(p50.points) > 1 {
 			c := seconds
 			c.title, c.lines, c.log = "Latency over time", []line{p50, p99}, true
 			add(c)
-			c.title, c.lines, c.log, c.show = "Requests a second over time", []line{rate}, false, Number
+			c.title, c.lines, c.log, c.show = "Requests a second over time", []line{rate}, false, plain
 			add(c)
 		}
 		if len(d50.points) > 1 {
@@ -152,7 +152,7 @@ func percentiles(r *Report, name, title string) chart {
 		}
 		return l
 	}
-	c := chart{title: title, xLabel: "percentile", log: true, show: Duration, lines: []line{one(r.Scenario, "c1", r.Curves[name])}}
+	c := chart{title: title, xLabel: "percentile", log: true, show: plainDuration, lines: []line{one(r.Scenario, "c1", r.Curves[name])}}
 	if r.Direct != nil && len(r.Direct.Curves[name]) > 1 {
 		c.lines[0].name = "relayed"
 		c.lines = append(c.lines, one("direct", "c3", r.Direct.Curves[name]))
@@ -169,14 +169,14 @@ func percentiles(r *Report, name, title string) chart {
 func secondTicks(seconds float64) (ticks []tick) {
 	step := nice(seconds / 8)
 	for v := 0.0; v <= seconds*1.001; v += step {
-		ticks = append(ticks, tick{v, Number(v)})
+		ticks = append(ticks, tick{v, plain(v)})
 	}
 	return ticks
 }
 
 // frontierChart shows each window of the sweep: throughput over connections.
 func frontierChart(f *Frontier) chart {
-	c := chart{title: "Requests a second by connections", xLabel: "connections", show: Number}
+	c := chart{title: "Requests a second by connections", xLabel: "connections", show: plain}
 	rate := line{name: "requests/s", class: "c1"}
 	for _, r := range f.Rungs {
 		x := math.Log2(float64(r.Connections)) + 0.5

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -162,6 +163,20 @@ func Duration(s float64) string {
 		}
 	}
 	return Number(s/1e-9) + " ns"
+}
+
+// plain prints a number without zeros behind it, for axes.
+func plain(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+
+// plainDuration is Duration for axes.
+func plainDuration(s float64) string {
+	text := Duration(s)
+	number, unit, _ := strings.Cut(text, " ")
+	v, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return text
+	}
+	return plain(v) + " " + unit
 }
 
 // Number prints three significant digits, or all before the point.
