@@ -109,15 +109,6 @@ func Command(version string) *cobra.Command {
 	return cmd
 }
 
-// usageError is a mistake in how the command was called.
-type usageError struct{ error }
-
-// ExitCode is the process's.
-func (usageError) ExitCode() int { return 2 }
-
-// Unwrap returns the mistake.
-func (e usageError) Unwrap() error { return e.error }
-
 // Bounds of what can be asked for.
 const (
 	minDuration = 100 * time.Millisecond

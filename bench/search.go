@@ -25,11 +25,13 @@ type trial func(ctx context.Context, value float64) (*report.Report, error)
 // findMax looks for the highest value that is within the SLO: up by half until
 // one is not, then halving the distance, then three more runs at what was found,
 // each of which must be within; if one is not the value comes down by a step and
-// is confirmed anew. It returns the last report within, or the last one.
+// is confirmed anew. A value is not within only if a second run says so as well:
+// one disturbance of the machine must not end the search far below the knee. It
+// returns the last report within, or the last one.
 func findMax(ctx context.Context, of string, start, most float64, try trial) (*report.Report, error) {
 	m := &report.Max{Of: of}
 	var best, last *report.Report
-	probe := func(v float64) (bool, error) {
+	once := func(v float64) (bool, error) {
 		r, err := try(ctx, v)
 		if err != nil {
 			return false, err
@@ -45,6 +47,13 @@ func findMax(ctx context.Context, of string, start, most float64, try trial) (*r
 		return p.Within, nil
 	}
 	more := func() bool { return len(m.Probes) < maxProbes }
+	probe := func(v float64) (bool, error) {
+		ok, err := once(v)
+		if !ok && err == nil && more() {
+			return once(v)
+		}
+		return ok, err
+	}
 	low, high := 0.0, 0.0
 	for v := min(start, most); more(); v = min(round(v*stepUp), most) {
 		ok, err := probe(v)
@@ -76,7 +85,7 @@ func findMax(ctx context.Context, of string, start, most float64, try trial) (*r
 	}
 	limit := m.Limit
 	for confirmed := 0; low > 0 && confirmed < confirmations && more(); {
-		ok, err := probe(low)
+		ok, err := once(low)
 		if err != nil {
 			return nil, err
 		}
@@ -182,22 +191,25 @@ const (
 	boardPrecision = 0.02
 )
 
-// streamsSearch doubles the streams until a window is not whole, then halves the
-// distance down to two percent.
+// streamsSearch doubles the streams until two windows are not whole, then halves
+// the distance down to two percent.
 func streamsSearch(ctx context.Context, f *report.Frontier, most int, window func(ctx context.Context, streams int) (*report.Report, error)) error {
-	try := func(n int) (bool, error) {
-		r, err := window(ctx, n)
-		if err != nil {
-			return false, err
+	try := func(n int) (ok bool, err error) {
+		why := ""
+		for range 2 {
+			r, err := window(ctx, n)
+			if err != nil {
+				return false, err
+			}
+			why = notWhole(r, n)
+			f.Ladder = append(f.Ladder, report.StreamsRung{Streams: n, Whole: why == "", Why: why})
+			if why == "" {
+				f.Streams = n
+				return true, nil
+			}
 		}
-		why := notWhole(r, n)
-		f.Ladder = append(f.Ladder, report.StreamsRung{Streams: n, Whole: why == "", Why: why})
-		if why == "" {
-			f.Streams = n
-		} else {
-			f.Failed, f.Why = n, why
-		}
-		return why == "", nil
+		f.Failed, f.Why = n, why
+		return false, nil
 	}
 	for n := min(boardStreams, most); ; n = min(2*n, most) {
 		ok, err := try(n)

@@ -72,13 +72,6 @@ func (h *Histogram) total() (n uint64) {
 	return n
 }
 
-func (h *Histogram) reset() {
-	for i := range h.counts {
-		h.counts[i].Store(0)
-	}
-	h.max.Store(0)
-}
-
 // Summary is a histogram in a few numbers, in seconds.
 type Summary struct {
 	Count uint64  `json:"count"`

@@ -38,8 +38,6 @@ func newMeter(pid, provider int, admin string) (m meter, err error) {
 	return m, nil
 }
 
-func (m *meter) known() bool { return len(m.pids) > 0 || m.admin != "" }
-
 // memory returns the endpoint's memory in KiB: the proportional set size of its
 // processes, or the resident one that its metrics tell.
 func (m *meter) memory(ctx context.Context) (int64, error) {

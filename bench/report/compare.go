@@ -88,8 +88,12 @@ func compare(w io.Writer, a, b *Report) error {
 		row("added "+name+" p50", x.P50.Value, y.P50.Value, Duration)
 		row("added "+name+" p99", x.P99.Value, y.P99.Value, Duration)
 	}
-	row("CPU a request", each(a.Cost.Peer, a.Cost.Requests), each(b.Cost.Peer, b.Cost.Requests), Duration)
-	row("CPU an event", each(a.Cost.Peer, a.Cost.Events), each(b.Cost.Peer, b.Cost.Events), Duration)
+	if a.Loop != load.Streams {
+		row("CPU a request", each(a.Cost.Peer, a.Cost.Requests), each(b.Cost.Peer, b.Cost.Requests), Duration)
+	}
+	if a.Cost.Events > a.Cost.Requests {
+		row("CPU an event", each(a.Cost.Peer, a.Cost.Events), each(b.Cost.Peer, b.Cost.Events), Duration)
+	}
 	x, _ := a.Memory.PerStream()
 	y, _ := b.Memory.PerStream()
 	row("KiB a stream", x, y, Number)
