@@ -32,7 +32,8 @@ func newForward(base *url.URL, cfg *configs.Upstream) (*forward, error) {
 		at, err = url.Parse(cfg.ProxyURL)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("parse the proxy of upstream %q, which the environment names (proxy_url: none uses none): %w", cfg.Name, err)
+		// Not err itself: it quotes the URL, which may hold a password.
+		return nil, fmt.Errorf("the proxy of upstream %q, by proxy_url or HTTPS_PROXY and its like, is not a URL: correct it, or write proxy_url: none", cfg.Name)
 	}
 	if at == nil {
 		return nil, nil

@@ -42,7 +42,8 @@ func (x *exchange) firstAttempt() *apiError {
 		x.next.Pin(x.pinned, now)
 	} else if !x.to.candidates.Choose(&x.next, &x.tried, x.modelHash, now) {
 		e := *errNoneReady
-		e.retryAfter = int(min(max(x.to.candidates.ReadyIn(x.modelHash, now).Round(time.Second), time.Second), time.Minute) / time.Second)
+		e.retryAfter = int(min(x.to.candidates.ReadyIn(x.modelHash, now)+time.Second-1, time.Minute) / time.Second)
+		e.retryAfter = max(e.retryAfter, 1)
 		return &e
 	}
 	x.obs.Attempts = 0
@@ -269,6 +270,7 @@ func (x *exchange) abandon() {
 	x.wide = nil
 	x.early.Put()
 	x.early = nil
+	x.lateFailure = nil
 	x.ans.end(x.srv.now()) // its decoder is a coroutine
 	x.try.End(false)
 }

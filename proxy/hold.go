@@ -78,11 +78,11 @@ func (x *exchange) feedEarly() *apiError {
 	x.from += used
 	x.keepEarly(held)
 	x.keepEarly(body)
+	x.firstFailed = x.ans.events.FirstIsError()
 	if e != nil && x.ans.events.Events() > 0 {
 		x.lateFailure = e
 		return nil
 	}
-	x.firstFailed = x.ans.events.FirstIsError()
 	return e
 }
 

@@ -78,29 +78,27 @@ func (b *budget) refund() { b.fifths.Add(5) }
 // maxRetryAfter is more than any request or cooldown waits.
 const maxRetryAfter = 24 * time.Hour
 
-// retryAfter is how long an answer asks to stay away: retry-after-ms, as OpenAI
-// sends it, else Retry-After in seconds or as a date (RFC 9110 §10.2.3); 0
-// where it does not say.
-func retryAfter(head *h1.Answer) time.Duration {
+// retryAfter is how long an answer asks to stay away: the longer of
+// retry-after-ms, as OpenAI sends it, and Retry-After in seconds or as a date
+// (RFC 9110 §10.2.3); 0 where it does not say.
+func retryAfter(head *h1.Answer) (d time.Duration) {
 	for f := h1.NewFields(head.Block); f.Next(); {
 		if h1.EqualFold(f.Name, "retry-after-ms") {
-			if d := number(f.Value, time.Millisecond); d > 0 {
-				return d
-			}
+			d = number(f.Value, time.Millisecond)
 		}
 	}
 	v := bytes.TrimSpace(head.RetryAfter)
 	if len(v) == 0 {
-		return 0
+		return d
 	}
 	if v[0] >= '0' && v[0] <= '9' {
-		return number(v, time.Second)
+		return max(d, number(v, time.Second))
 	}
 	at, err := http.ParseTime(string(v)) // the obsolete forms, too
 	if err != nil {
-		return 0
+		return d
 	}
-	return min(max(time.Until(at), 0), maxRetryAfter)
+	return max(d, min(time.Until(at), maxRetryAfter))
 }
 
 // number reads a number of units, which may have a fraction; 0 where it is
