@@ -302,7 +302,10 @@ func (o *options) one(ctx context.Context, name string, p *progress) (*report.Re
 		j.Memory = j.Memory && (o.pid != 0 || o.admin != "")
 		r, err := o.measure(ctx, j, exact, name, p)
 		if err == nil {
-			r.Scenario, r.About = s.Name, s.About
+			r.Scenario, r.About = s.Name, s.About+"; "+Describe(j)
+			if j.Hold > 0 {
+				r.About += fmt.Sprintf("; %d more streams held open", j.Hold)
+			}
 			r.Judge(bounds)
 		}
 		return r, err

@@ -40,17 +40,17 @@ const mostConnections = 10_000
 func Scenarios() []Scenario {
 	return []Scenario{
 		{
-			Name: "rate", About: "JSON answers at 600 requests a second: does it carry more than 500 a second without an error?",
+			Name: "rate", About: "JSON answers of 0.7 KB: does it carry more than 500 a second without an error?",
 			Loop: load.Open, Rate: 600, Streams: mostConnections, SLO: "rate=500,errors=0,p99=50ms",
 			Requests: []load.Request{{Name: "JSON", Path: chat, Body: jsonBody, Simulate: "ttft=0,gap=0,events=30"}},
 		},
 		{
-			Name: "json", About: "JSON answers of 0.7 KB, as fast as 16 connections go",
+			Name: "json", About: "JSON answers of 0.7 KB",
 			Loop: load.Closed, Streams: 16,
 			Requests: []load.Request{{Name: "JSON", Path: chat, Body: jsonBody, Simulate: "ttft=0,gap=0,events=30"}},
 		},
 		{
-			Name: "burst", About: "streams of 64 events at once, one write each, as fast as 16 connections go",
+			Name: "burst", About: "streams of 64 events at once, one write each",
 			Loop: load.Closed, Streams: 16,
 			Requests: []load.Request{{Name: "stream", Path: chat, Body: streamBody, Simulate: "ttft=0,burst=1,events=64,size=200"}},
 		},
@@ -60,12 +60,12 @@ func Scenarios() []Scenario {
 			Requests: []load.Request{{Name: "stream", Path: chat, Body: streamBody, Simulate: "size=200"}},
 		},
 		{
-			Name: "open", About: "100 streams a second begin: 150 ms to the first of 64 events, 10 to 30 ms between them",
+			Name: "open", About: "streams of 64 events, 150 ms to the first, 10 to 30 ms between them",
 			Loop: load.Open, Rate: 100, Streams: mostConnections,
 			Requests: []load.Request{{Name: "stream", Path: chat, Body: streamBody, Simulate: "ttft=150ms,gap=20ms,jitter=10ms,events=64", Length: 150*time.Millisecond + 64*30*time.Millisecond}},
 		},
 		{
-			Name: "mixed", About: "200 requests a second: 5 of 10 chat streams, 3 JSON, 1 Responses stream, 1 embedding, with log-normal times",
+			Name: "mixed", About: "of ten requests five chat streams, three JSON, one Responses stream, one embedding, with log-normal times",
 			Loop: load.Open, Rate: 200, Streams: mostConnections,
 			Requests: []load.Request{
 				{Name: "stream", Path: chat, Body: streamBody, Weight: 5, Simulate: "ttft=100ms,gap=10ms,dist=lognormal,events=64", Length: 10 * time.Second},
@@ -139,6 +139,19 @@ func (s Scenario) Job(l Load) load.Job {
 		}
 	}
 	return j
+}
+
+// Describe says how a job's requests come.
+func Describe(j load.Job) string {
+	switch j.Loop {
+	case load.Closed:
+		return fmt.Sprintf("as fast as %d connections go", j.Streams)
+	case load.Open:
+		return fmt.Sprintf("%g a second by schedule", j.Rate)
+	case load.Streams:
+		return fmt.Sprintf("%d open", j.Streams)
+	}
+	return fmt.Sprintf("%d in each phase", j.Streams)
 }
 
 // apart is the time between the beginnings of two streams: some 2 ms, and such

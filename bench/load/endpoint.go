@@ -111,10 +111,12 @@ func (e *endpoint) dial(ctx context.Context, n int) (net.Conn, error) {
 	defer cancel()
 	if err := tc.HandshakeContext(ctx); err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("TLS handshake: %w", err)
+		return nil, fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	return tc, nil
 }
+
+var errHandshake = errors.New("TLS handshake")
 
 func hostOf(addr string) string {
 	host, _, _ := net.SplitHostPort(addr)

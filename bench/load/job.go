@@ -327,6 +327,8 @@ func classify(err error) (class, said string) {
 		return "timeout", said
 	case errors.Is(err, errHead):
 		return errHead.Error(), said
+	case errors.Is(err, errHandshake):
+		return errHandshake.Error(), said
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refused", said
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.EADDRNOTAVAIL):

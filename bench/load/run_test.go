@@ -2,11 +2,17 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,6 +199,59 @@ func TestErrorsKeepWhatTheFirstSaid(t *testing.T) {
 	job.Endpoint = Endpoint{URL: "http://127.0.0.1:1", Key: "refused"}
 	if res := mustRun(t, job); res.ByClass["refused"] == 0 || strings.Contains(res.Examples["refused"], "refused") {
 		t.Errorf("%v %v", res.ByClass, res.Examples)
+	}
+}
+
+func TestTLSEndpointsAreDriven(t *testing.T) {
+	cert, certPEM, _, err := simulate.SelfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, addr := startProvider(t, simulate.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, certPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, loop := range []Loop{Closed, Open, Streams} {
+		job := shortJob(loop, addr, streamBody, "events=20,burst=1")
+		job.Endpoint = Endpoint{URL: "https://" + addr, Key: "k", CAFile: file}
+		if loop == Open {
+			job.Streams = 100
+		}
+		exact, err := Probe(context.Background(), job.Endpoint, job.Requests)
+		if err != nil || !exact {
+			t.Fatalf("probe: %v, %v", exact, err)
+		}
+		if res := mustRun(t, job); res.Errors != 0 || res.Requests == 0 {
+			t.Errorf("%s: %d requests, %v %v", loop, res.Requests, res.ByClass, res.Examples)
+		}
+	}
+	job := shortJob(Closed, addr, jsonBody, "")
+	job.Endpoint = Endpoint{URL: "https://" + addr, Key: "k"} // nobody vouches for it
+	if res := mustRun(t, job); res.Requests != res.Failed || res.ByClass["TLS handshake"] == 0 {
+		t.Errorf("%v %v", res.ByClass, res.Examples)
+	}
+}
+
+// TestMetricsTellCPUAndMemory reads both from a page of metrics.
+func TestMetricsTellCPUAndMemory(t *testing.T) {
+	_, addr := startProvider(t, simulate.Options{})
+	var reads atomic.Int64
+	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := reads.Add(1)
+		fmt.Fprintf(w, "# HELP x y\nprocess_cpu_seconds_total %d\nprocess_resident_memory_bytes %d\n", n, n<<20)
+	}))
+	defer admin.Close()
+	job := shortJob(Streams, addr, streamBody, "gap=300ms,events=3")
+	job.Memory, job.Admin = true, admin.URL
+	res := mustRun(t, job)
+	// Memory idle and open, CPU before and after, memory later: five reads.
+	if res.Memory != (Memory{Idle: 1 << 10, Open: 2 << 10, Later: 5 << 10, Streams: 4}) || res.Cost.Peer != 1e9 {
+		t.Errorf("%+v %+v", res.Memory, res.Cost)
+	}
+	job.Admin = "http://127.0.0.1:1"
+	if _, err := Run(context.Background(), job); err == nil || !strings.Contains(err.Error(), "read the endpoint's metrics") {
+		t.Error(err)
 	}
 }
 

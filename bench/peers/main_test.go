@@ -115,7 +115,7 @@ func TestReportShowsMediansAndRatios(t *testing.T) {
 	var b bytes.Buffer
 	report(&b, s, all)
 	got := strings.Join(strings.Fields(b.String()), " ")
-	want := "paced: streams with an event each 50 ms peer µs/event events/s delay p50 µs p99 µs provider µs/event load µs/event errors of " +
+	want := "paced: streams with an event each 50 ms; 20 open peer µs/event events/s delay p50 µs p99 µs provider µs/event load µs/event errors of " +
 		"nginx 20.0 1.00 0 0 0 0 0 30 relay 10.0 (0.50) 1.00 0 0 0 0 3 30"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

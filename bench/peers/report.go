@@ -140,6 +140,9 @@ func table(w io.Writer, s *settings, scenario string, tls bool, all []outcome) {
 	about := ""
 	if sc, err := bench.Find(scenario); err == nil {
 		about = sc.About
+		if job, err := s.job(scenario); err == nil {
+			about += "; " + bench.Describe(job)
+		}
 	}
 	fmt.Fprintf(w, "\n%s: %s", scenario, about)
 	if tls {
