@@ -40,7 +40,7 @@ RIG = $(GO) run ./bench/peers -with relay
 bench: build ## the relay under every load, beside the provider itself; writes bench.html and bench.json
 	$(RIG) bash -c 'bin/relay bench soak --url $$URL --pid $$PID --duration $(BENCHTIME) --out bench-soak.json'
 	$(RIG) bash -c 'bin/relay bench rate json burst paced open mixed cancel --url $$URL --direct $$DIRECT --pid $$PID \
-	  --duration $(BENCHTIME) --html bench.html --out bench.json'
+	  --duration $(BENCHTIME) --tries 3 --html bench.html --out bench.json'
 
 bench-nginx: build ## CPU, delay and memory as ratios to nginx (needs nginx)
 	$(GO) run ./bench/peers -peers direct,nginx,relay

@@ -35,6 +35,7 @@ type options struct {
 	insecure bool
 	check    string
 	timeout  time.Duration
+	tries    int
 	slo      string
 	findMax  bool
 	compare  bool
@@ -87,7 +88,7 @@ func Command(version string) *cobra.Command {
 	f.Float64Var(&o.Rate, "rate", 0, "requests a second by schedule; a closed-loop scenario becomes an open-loop one")
 	f.IntVar(&o.Streams, "streams", 0, "connections of a closed loop, streams held open, the most connections of an open loop, or clients that leave")
 	f.DurationVar(&o.Duration, "duration", 10*time.Second, "what is measured, after a second of warm-up")
-	f.StringVar(&o.direct, "direct", "", "URL of the provider behind the endpoint: gets the same load in turns (ABBA), the difference is reported")
+	f.StringVar(&o.direct, "direct", "", "URL of the provider behind the endpoint: gets the same load in turns (ABBA; of streams half), the difference is reported")
 	f.StringVar(&o.provider, "provider", "", "scenario cancel: URL of the simulated provider, asked when it noticed (default --direct)")
 	f.IntVar(&o.Hold, "hold", 0, "streams held open meanwhile")
 	f.StringVar(&o.Simulate, "simulate", "", "what else the simulated provider is asked for, as in X-Simulate")
@@ -96,6 +97,7 @@ func Command(version string) *cobra.Command {
 	f.StringVar(&o.check, "check", "auto", "exact: to the last byte; form: up to the terminal event; auto: as the first answer shows")
 	f.StringVar(&o.slo, "slo", "", "bounds such as p99=50ms,errors=0.1%,ttft_p99=300ms,delay_p50=1ms,added_p99=5ms,rate=500,kib=32")
 	f.BoolVar(&o.findMax, "find-max", false, "look for the highest rate (or number of streams) within --slo, confirmed three times")
+	f.IntVar(&o.tries, "tries", 1, "how often a scenario is run until the generator was in time; the last run is reported")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "when an answer is given up, beyond what it takes by plan")
 	f.StringVar(&o.caFile, "ca-file", "", "certificate authority of an https endpoint (PEM)")
 	f.BoolVar(&o.insecure, "insecure", false, "take any certificate")
@@ -148,6 +150,7 @@ func (o *options) complete(args []string) error {
 		"--rate: want 0 to 200000 requests a second":              !(o.Rate >= 0 && o.Rate <= maxRate),
 		"--streams and --hold: want 0 to 200000":                  o.Streams < 0 || o.Streams > maxStreams || o.Hold < 0 || o.Hold > maxStreams,
 		"--duration: want 100ms to 24h":                           o.Duration < minDuration || o.Duration > maxDuration,
+		"--tries: want 1 to 20":                                   o.tries < 1 || o.tries > 20,
 		"--timeout: want 1ms to 1h":                               o.timeout < time.Millisecond || o.timeout > time.Hour,
 		"--check: want auto, exact or form":                       o.check != "auto" && o.check != "exact" && o.check != "form",
 		"--hgrm holds one distribution: name one scenario":        o.hgrm != "" && len(args) > 1,
@@ -311,7 +314,12 @@ func (o *options) one(ctx context.Context, name string, p *progress) (*report.Re
 		return r, err
 	}
 	if !o.findMax {
-		return measure(ctx, o.Load)
+		for try := 1; ; try++ {
+			r, err := measure(ctx, o.Load)
+			if err != nil || r.Valid || try == o.tries {
+				return r, err
+			}
+		}
 	}
 	of, start, most := "requests/s", o.Rate, float64(maxRate)
 	if s.Loop == load.Streams {

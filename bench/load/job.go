@@ -47,7 +47,7 @@ type Job struct {
 	Direct   *Endpoint `json:"direct"` // gets the same load in turns, to be compared with
 	Requests []Request `json:"requests"`
 	Exact    bool      `json:"exact"`   // the simulated provider answers: check every byte
-	Streams  int       `json:"streams"` // closed: connections; open: at most as many; streams: streams; cancel: clients in each phase
+	Streams  int       `json:"streams"` // closed: connections; open: at most as many; streams: streams, half of them direct where there are two endpoints; cancel: clients in each phase
 	Rate     float64   `json:"rate"`    // requests a second to each endpoint, loop open
 	Ramp     Duration  `json:"ramp"`    // over which streams are opened
 	Settle   Duration  `json:"settle"`  // before the window opens
@@ -196,7 +196,11 @@ func newRun(job Job) (*run, error) {
 		a.mix = mixOf(queries)
 		r.arms = append(r.arms, a)
 	}
-	most, err := descriptors(job.Streams*len(r.arms)+job.Hold, job.Loop == Open)
+	connections := job.Streams
+	if job.Loop != Streams {
+		connections *= len(r.arms)
+	}
+	most, err := descriptors(connections+job.Hold, job.Loop == Open)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (r *run) streams(ctx context.Context, res *Result) (err error) {
 			return err
 		}
 	}
-	n := r.job.Streams * len(r.arms)
+	n := r.job.Streams
 	start := simulate.Now() + int64(20*time.Millisecond)
 	for i := range n {
 		due := start + int64(float64(r.job.Ramp)*float64(i)/float64(n))

@@ -178,7 +178,7 @@ func TestAnAddedDelayIsRecovered(t *testing.T) {
 			job.Streams = 500
 		}
 		if loop == Streams {
-			job.Requests[0].Length = 6 * time.Second
+			job.Streams, job.Requests[0].Length = 16, 6*time.Second
 		}
 		res := mustRun(t, job)
 		added, ok := res.Added[measure]
