@@ -45,7 +45,7 @@ func cards(r *Report) (cs []card) {
 		for _, reading := range r.Frontier.Readings {
 			name := "any latency"
 			if reading.Bound > 0 {
-				name = "p99 < " + Duration(reading.Bound)
+				name = "p99 < " + plainDuration(reading.Bound)
 			}
 			value, note := "none", ""
 			if reading.Rate > 0 {
@@ -174,17 +174,21 @@ func secondTicks(seconds float64) (ticks []tick) {
 	return ticks
 }
 
-// frontierChart shows each window of the sweep: throughput over connections.
+// frontierChart shows the sweep: the best window of each number of connections.
 func frontierChart(f *Frontier) chart {
 	c := chart{title: "Requests a second by connections", xLabel: "connections", show: plain}
 	rate := line{name: "requests/s", class: "c1"}
 	for _, r := range f.Rungs {
 		x := math.Log2(float64(r.Connections)) + 0.5
-		rate.points = append(rate.points, point{x, r.Rate, fmt.Sprintf("%s at %d, p99 %s", Number(r.Rate), r.Connections, Duration(r.P99))})
-		if n := len(c.xTicks); n == 0 || c.xTicks[n-1].at != x {
+		p := point{x, r.Rate, fmt.Sprintf("%s at %d, p99 %s", Number(r.Rate), r.Connections, Duration(r.P99))}
+		switch n := len(rate.points); {
+		case n == 0 || rate.points[n-1].x != x:
+			rate.points = append(rate.points, p)
 			c.xTicks = append(c.xTicks, tick{x, fmt.Sprint(r.Connections)})
+			c.xMax = x + 0.5
+		case p.y > rate.points[n-1].y:
+			rate.points[n-1] = p
 		}
-		c.xMax = max(c.xMax, x+0.5)
 	}
 	c.lines = []line{rate}
 	return c

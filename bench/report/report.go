@@ -166,7 +166,7 @@ func Duration(s float64) string {
 }
 
 // plain prints a number without zeros behind it, for axes.
-func plain(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+func plain(v float64) string { return strconv.FormatFloat(math.Round(v*1000)/1000, 'f', -1, 64) }
 
 // plainDuration is Duration for axes.
 func plainDuration(s float64) string {

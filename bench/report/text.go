@@ -162,7 +162,7 @@ func (p *printer) frontier(f *Frontier) {
 	for _, r := range f.Readings {
 		bound := "no bound"
 		if r.Bound > 0 {
-			bound = "p99 < " + Duration(r.Bound)
+			bound = "p99 < " + plainDuration(r.Bound)
 		}
 		if r.Rate == 0 {
 			p.row("Frontier", bound, "no rung was within")
