@@ -40,7 +40,7 @@ const mostConnections = 10_000
 func Scenarios() []Scenario {
 	return []Scenario{
 		{
-			Name: "rate", About: "JSON answers of 0.7 KB: does it carry more than 500 a second without an error?",
+			Name: "rate", About: "JSON answers of 0.7 KB, to see whether it carries more than 500 a second without an error",
 			Loop: load.Open, Rate: 600, Streams: mostConnections, SLO: "rate=500,errors=0,p99=50ms",
 			Requests: []load.Request{{Name: "JSON", Path: chat, Body: jsonBody, Simulate: "ttft=0,gap=0,events=30"}},
 		},

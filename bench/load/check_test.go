@@ -2,9 +2,13 @@ package load
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"streamrelay/bench/simulate"
 )
@@ -179,6 +183,37 @@ func FuzzHead(f *testing.F) {
 		h, err := parseHead(b)
 		if err == nil && (h.status < 100 || h.length < toEnd) {
 			t.Fatalf("%+v of %q", h, b)
+		}
+	})
+}
+
+// answerOf is a connection on which an answer lies ready.
+type answerOf struct {
+	net.Conn
+	io.Reader
+}
+
+func (a answerOf) Read(b []byte) (int, error) { return a.Reader.Read(b) }
+
+// FuzzAnswer reads arbitrary bytes as an answer, whole and byte by byte: the
+// verdict is the same, and nothing panics or goes on for ever.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"+
+		"2d\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\r\n\r\n10\r\n\n\ndata: [DONE]\n\n\r\n0\r\nX: y\r\n\r\n"), true)
+	f.Add([]byte("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 no\r\nContent-Length: 3\r\n\r\nabc"), false)
+	f.Add([]byte("HTTP/1.0 200 OK\r\n\r\n{}"), false)
+	f.Fuzz(func(t *testing.T, b []byte, stream bool) {
+		read := func(in io.Reader) string {
+			r := &run{}
+			c := &client{run: r, arm: &arm{run: r}, nc: answerOf{Reader: in}, buf: make([]byte, smallBuffer)}
+			c.onExact, c.onForm = c.exactEvent, c.formEvent
+			q := &query{stream: stream, terminal: terminalOf(chatPath)}
+			c.ask(q, 1)
+			return fmt.Sprint(c.answer(q), c.closing, c.arm.events.Load())
+		}
+		whole, bytewise := read(bytes.NewReader(b)), read(iotest.OneByteReader(bytes.NewReader(b)))
+		if whole != bytewise {
+			t.Fatalf("whole: %s\nbyte by byte: %s", whole, bytewise)
 		}
 	})
 }

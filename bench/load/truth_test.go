@@ -124,14 +124,14 @@ func TestKnownDelaysAreRecovered(t *testing.T) {
 		}{
 			"head": {res.Head, 0.1}, "ttft": {res.TTFT, 0.2}, "latency": {res.Latency, 0.4},
 		} {
-			if v.got.Count != 25 || v.got.Min < v.want*0.996 || v.got.P50 > v.want+0.1 {
+			if v.got.Count != 25 || v.got.Min < v.want*0.996 || v.got.P50 > v.want+0.25 {
 				t.Errorf("exact %v, %s: %+v, want %v", exact, name, v.got, v.want)
 			}
 		}
-		if g := res.Gap; g.Count == 0 || g.P50 < 0.025 || g.P50 > 0.15 {
+		if g := res.Gap; g.Count == 0 || g.P50 < 0.02 || g.P50 > 0.2 {
 			t.Errorf("exact %v, gap: %+v, want 0.05", exact, g)
 		}
-		if d := res.Delay; exact != (d.Count > 0) || d.P50 > 0.1 {
+		if d := res.Delay; exact != (d.Count > 0) || d.P50 > 0.25 {
 			t.Errorf("exact %v, delay: %+v", exact, d)
 		}
 	}

@@ -74,6 +74,24 @@ func TestLoadTrace(t *testing.T) {
 	}
 }
 
+func FuzzParseTrace(f *testing.F) {
+	f.Add([]byte("# TTFT gaps\n812.5 21 19.5\n\n7\n"))
+	f.Add([]byte("1e300 -0 NaN"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		trace, err := parseTrace(b)
+		if (err == nil) != (len(trace) > 0) {
+			t.Fatalf("%d answers, %v", len(trace), err)
+		}
+		for _, one := range trace {
+			for _, d := range one {
+				if d < 0 || d > maxDuration {
+					t.Fatalf("%s out of bounds", d)
+				}
+			}
+		}
+	})
+}
+
 func TestFaultsReachTheWire(t *testing.T) {
 	_, addr := start(t, Options{})
 	_, sound, err := call(t, addr, rawRequest("/v1/chat/completions", "events=9,id=x", streamBody))
