@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,10 +16,11 @@ type arm struct {
 
 	finished atomic.Int64 // requests answered whole, in the whole run
 	begun    atomic.Int64 // answers of which an event came
+	open     atomic.Int64 // of which not yet ended
 	events   atomic.Int64 // content events, in the whole run
 	requests atomic.Int64 // due within the window: answered or failed
 	failed   atomic.Int64 // of which failed
-	broken   atomic.Int64 // failed after their head had come, in the whole run
+	broken   atomic.Int64 // failed after a 200 had come, in the whole run
 	stalls   atomic.Int64 // answers with a gap above Job.Stall
 
 	latency Histogram // due to last byte
@@ -79,8 +81,11 @@ func (a *arm) record(c *client, due, now int64, err error) {
 	if counted {
 		a.requests.Add(1)
 	}
+	if c != nil && c.headAt != 0 && c.firstAt != 0 {
+		a.open.Add(-1)
+	}
 	if err != nil {
-		if c != nil && c.headAt != 0 {
+		if c != nil && c.headAt != 0 && !errors.As(err, new(statusError)) {
 			a.broken.Add(1)
 		}
 		if counted {

@@ -181,6 +181,7 @@ func (c *client) event() {
 	if c.firstAt == 0 {
 		c.firstAt = c.now
 		c.arm.begun.Add(1)
+		c.arm.open.Add(1)
 	} else {
 		gap := c.now - c.lastAt
 		c.largest = max(c.largest, gap)

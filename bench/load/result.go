@@ -32,7 +32,7 @@ type Result struct {
 type Measures struct {
 	Requests int64              `json:"requests"` // due within the window; of loop streams, all
 	Failed   int64              `json:"failed"`   // of which failed
-	Broken   int64              `json:"broken"`   // answers that ended badly after their head had come
+	Broken   int64              `json:"broken"`   // answers that ended badly after a 200 had come
 	Stalls   int64              `json:"stalls"`   // answers with a gap longer than allowed
 	Latency  Summary            `json:"latency"`  // due to last byte; of loop cancel: our close to the provider's notice
 	Head     Summary            `json:"head"`     // due to the answer's head

@@ -54,7 +54,7 @@ func (r *run) streams(ctx context.Context, res *Result) (err error) {
 	}
 	r.opens(simulate.Now())
 	a := r.arms[0]
-	res.Memory.Streams = a.begun.Load() - a.finished.Load() - a.broken.Load()
+	res.Memory.Streams = a.open.Load()
 	if r.job.Memory {
 		if res.Memory.Open, err = r.meter.memory(ctx); err != nil {
 			return err
@@ -114,6 +114,7 @@ func (r *run) idleMemory(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	a.begun.Store(0)
+	a.open.Store(0)
 	a.events.Store(0)
 	return r.meter.memory(ctx)
 }
@@ -178,12 +179,16 @@ func (r *run) hold(ctx context.Context) (release func(), err error) {
 		}
 	}
 	if begun := a.begun.Load(); begun < int64(n) {
-		return release, fmt.Errorf("hold: %d of %d streams began", begun, n)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return release, fmt.Errorf("hold: %d of %d streams began: %v %v", begun, n, r.byClass, r.examples)
 	}
 	return release, nil
 }
 
-const heldBody = `{"model":"simulated","stream":true,"messages":[{"role":"user","content":"Say something."}]}`
+// heldBody asks for usage: a proxy that does so by itself alters the answers to
+// those who do not.
+const heldBody = `{"model":"simulated","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Say something."}]}`
 
 func errOr(err, otherwise error) error {
 	if err == nil {

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -16,6 +17,20 @@ import (
 // it to say so. Times in them are injected delays, a hundred times what a busy
 // machine adds, never measurements of this machine.
 
+// undisturbed runs f until it has nothing to say, five times at most. What f
+// returns is too much time: the machine may add any. Too little is never excused.
+func undisturbed(t *testing.T, f func() string) {
+	t.Helper()
+	said := ""
+	for range 5 {
+		if said = f(); said == "" || t.Failed() {
+			return
+		}
+		t.Log(said)
+	}
+	t.Error(said)
+}
+
 // TestAFreezeIsSeenByWhoeverWasDue freezes the provider for a fifth of the run. In
 // a closed loop hardly anybody would notice; by schedule a fifth of the requests
 // are late, and the last percent of them by almost the whole freeze.
@@ -28,8 +43,14 @@ func TestAFreezeIsSeenByWhoeverWasDue(t *testing.T) {
 	}
 	job := shortJob(Open, addr, jsonBody, "events=30")
 	job.Window, job.Rate, job.Streams = window, rate, 2000
-	time.AfterFunc(window/2, func() { p.Freeze(freeze) })
-	res := mustRun(t, job)
+	undisturbed(t, func() string {
+		time.AfterFunc(window/2, func() { p.Freeze(freeze) })
+		return seesFreeze(t, mustRun(t, job), rate, window, freeze)
+	})
+}
+
+func seesFreeze(t *testing.T, res Result, rate float64, window, freeze time.Duration) string {
+	t.Helper()
 	t.Logf("p50 %.4f s, p90 %.3f s, p99 %.3f s, max %.3f s of a freeze of %s; lag p99 %.4f s", res.Latency.P50, res.Latency.P90, res.Latency.P99, res.Latency.Max, freeze, res.Lag.P99)
 	if res.Errors != 0 || res.Requests != int64(rate*window.Seconds()) || res.NotSent != 0 {
 		t.Errorf("%d requests, %d not sent, errors %v", res.Requests, res.NotSent, res.ByClass)
@@ -38,18 +59,19 @@ func TestAFreezeIsSeenByWhoeverWasDue(t *testing.T) {
 	if want := 0.9 * freeze.Seconds(); res.Latency.P99 < want || res.Latency.Max < want {
 		t.Errorf("p99 %.3f s, want at least %.3f s", res.Latency.P99, want)
 	}
-	if res.Latency.P50 > freeze.Seconds()/4 {
-		t.Errorf("p50 %.3f s: most requests were not due within the freeze", res.Latency.P50)
-	}
 	stood := 0
 	for _, s := range res.Series {
 		if s.Max > freeze.Seconds()/2 {
 			stood++
 		}
 	}
-	if stood == 0 || stood == len(res.Series) {
-		t.Errorf("the series shows the freeze in %d of %d seconds", stood, len(res.Series))
+	if stood == 0 {
+		t.Errorf("the series does not show the freeze")
 	}
+	if res.Latency.P50 > freeze.Seconds()/4 || stood == len(res.Series) {
+		return fmt.Sprintf("p50 %.3f s, freeze seen in %d of %d seconds: most requests were not due within it", res.Latency.P50, stood, len(res.Series))
+	}
+	return ""
 }
 
 // TestTooFewConnectionsMakeARunInvalid has all connections busy in a freeze: a
@@ -89,7 +111,10 @@ func TestEveryFaultIsCaught(t *testing.T) {
 			}
 			for _, exact := range []bool{true, false} {
 				job := shortJob(loop, addr, streamBody, "gap=1ms,events=9,"+tt.fault)
-				job.Exact, job.Timeout, job.Settle = exact, 200*time.Millisecond, 0
+				job.Exact, job.Settle = exact, 0
+				if strings.HasPrefix(tt.fault, "stall") {
+					job.Timeout = 200 * time.Millisecond
+				}
 				class := tt.exact
 				if !exact {
 					class = tt.form
@@ -117,24 +142,35 @@ func TestKnownDelaysAreRecovered(t *testing.T) {
 	job.Rate, job.Streams, job.Window = 50, 200, 500*time.Millisecond
 	for _, exact := range []bool{true, false} {
 		job.Exact = exact
-		res := mustRun(t, job)
-		for name, v := range map[string]struct {
-			got  Summary
-			want float64
-		}{
-			"head": {res.Head, 0.1}, "ttft": {res.TTFT, 0.2}, "latency": {res.Latency, 0.4},
-		} {
-			if v.got.Count != 25 || v.got.Min < v.want*0.996 || v.got.P50 > v.want+0.25 {
-				t.Errorf("exact %v, %s: %+v, want %v", exact, name, v.got, v.want)
-			}
+		undisturbed(t, func() string { return knowsDelays(t, mustRun(t, job), exact) })
+	}
+}
+
+func knowsDelays(t *testing.T, res Result, exact bool) (slow string) {
+	t.Helper()
+	for name, v := range map[string]struct {
+		got  Summary
+		want float64
+	}{
+		"head": {res.Head, 0.1}, "ttft": {res.TTFT, 0.2}, "latency": {res.Latency, 0.4},
+	} {
+		if v.got.Count != 25 || v.got.Min < v.want*0.996 {
+			t.Errorf("exact %v, %s: %+v, want %v", exact, name, v.got, v.want)
 		}
-		if g := res.Gap; g.Count == 0 || g.P50 < 0.02 || g.P50 > 0.2 {
-			t.Errorf("exact %v, gap: %+v, want 0.05", exact, g)
-		}
-		if d := res.Delay; exact != (d.Count > 0) || d.P50 > 0.25 {
-			t.Errorf("exact %v, delay: %+v", exact, d)
+		if v.got.P50 > v.want+0.1 {
+			slow = fmt.Sprintf("exact %v, %s: p50 %v, want %v", exact, name, v.got.P50, v.want)
 		}
 	}
+	if g := res.Gap; g.Count == 0 || g.P50 < 0.025 || g.P50 > 0.15 {
+		slow = fmt.Sprintf("exact %v, gap: %+v, want 0.05", exact, g)
+	}
+	if !exact && res.Delay.Count > 0 {
+		t.Errorf("delays without send times: %+v", res.Delay)
+	}
+	if d := res.Delay; exact && (d.Count == 0 || d.P50 > 0.1) {
+		slow = fmt.Sprintf("delay: %+v", d)
+	}
+	return slow
 }
 
 // TestAnAddedDelayIsRecovered puts a forwarder between that holds each byte back
@@ -180,19 +216,29 @@ func TestAnAddedDelayIsRecovered(t *testing.T) {
 		if loop == Streams {
 			job.Streams, job.Requests[0].Length = 16, 6*time.Second
 		}
-		res := mustRun(t, job)
-		added, ok := res.Added[measure]
-		if res.Errors != 0 || !ok {
-			t.Errorf("%s: errors %v, added %v", loop, res.ByClass, res.Added)
-			continue
-		}
-		if v := added.P50; v.Value < 0.04 || v.Value > 0.15 || v.Low > v.Value || v.High < v.Value {
-			t.Errorf("%s: added %s p50 %+v, want 0.05", loop, measure, v)
-		}
-		if a, b := res.Requests, res.Direct.Requests; a == 0 || b == 0 || loop == Open && a != b {
-			t.Errorf("%s: %d requests and %d direct ones", loop, a, b)
-		}
+		undisturbed(t, func() string { return knowsAdded(t, job, measure) })
 	}
+}
+
+func knowsAdded(t *testing.T, job Job, measure string) string {
+	t.Helper()
+	loop := job.Loop
+	res := mustRun(t, job)
+	added, ok := res.Added[measure]
+	if res.Errors != 0 || !ok {
+		t.Errorf("%s: errors %v, added %v", loop, res.ByClass, res.Added)
+	}
+	v := added.P50
+	if v.Low > v.Value || v.High < v.Value {
+		t.Errorf("%s: added %s p50 %+v", loop, measure, v)
+	}
+	if a, b := res.Requests, res.Direct.Requests; a == 0 || b == 0 || loop == Open && a != b {
+		t.Errorf("%s: %d requests and %d direct ones", loop, a, b)
+	}
+	if v.Value < 0.04 || v.Value > 0.15 {
+		return fmt.Sprintf("%s: added %s p50 %+v, want 0.05", loop, measure, v)
+	}
+	return ""
 }
 
 // TestStallsAreCounted has a stream pause for longer than is allowed.
