@@ -109,14 +109,14 @@ func TestReportShowsMediansAndRatios(t *testing.T) {
 	var all []outcome
 	for i, cpu := range []int64{30_000, 10_000, 20_000} {
 		all = append(all,
-			outcome{Scenario: "paced", Peer: "nginx", Turn: i, Result: load.Result{Measures: load.Measures{Requests: 10}, Seconds: 1, Cost: load.Cost{Events: 1, Peer: cpu}}},
+			outcome{Scenario: "paced", Peer: "nginx", Turn: i, Result: load.Result{Measures: load.Measures{Requests: 10}, Valid: true, Seconds: 1, Cost: load.Cost{Events: 1, Peer: cpu}}},
 			outcome{Scenario: "paced", Peer: "relay", Turn: i, Result: load.Result{Measures: load.Measures{Requests: 10}, Seconds: 1, Cost: load.Cost{Events: 1, Peer: cpu / 2}, Errors: 1, ByClass: map[string]int64{"cut": 1}}})
 	}
 	var b bytes.Buffer
 	report(&b, s, all)
 	got := strings.Join(strings.Fields(b.String()), " ")
-	want := "paced: streams with an event each 50 ms; 20 open peer µs/event events/s delay p50 µs p99 µs provider µs/event load µs/event errors of " +
-		"nginx 20.0 1.00 0 0 0 0 0 30 relay 10.0 (0.50) 1.00 0 0 0 0 3 30"
+	want := "paced: streams with an event each 50 ms; 20 open peer µs/event events/s delay p50 µs p99 µs provider µs/event load µs/event errors of valid turns " +
+		"nginx 20.0 1.00 0 0 0 0 0 30 3 of 3 relay 10.0 (0.50) 1.00 0 0 0 0 3 30 0 of 3"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -154,7 +154,7 @@ func table(w io.Writer, s *settings, scenario string, tls bool, all []outcome) {
 	for _, c := range columns[scenario] {
 		fmt.Fprint(tw, c.title, "\t")
 	}
-	fmt.Fprintln(tw, "errors\tof\t")
+	fmt.Fprintln(tw, "errors\tof\tvalid turns\t")
 	for _, name := range s.peers {
 		results := byPeer[name]
 		if len(results) == 0 {
@@ -172,11 +172,15 @@ func table(w io.Writer, s *settings, scenario string, tls bool, all []outcome) {
 			fmt.Fprint(tw, cell, "\t")
 		}
 		var failed, done int64
+		valid := 0
 		for i := range results {
 			failed += results[i].Errors
 			done += results[i].Requests
+			if results[i].Valid {
+				valid++
+			}
 		}
-		fmt.Fprintf(tw, "%d\t%d\t\n", failed, done)
+		fmt.Fprintf(tw, "%d\t%d\t%d of %d\t\n", failed, done, valid, len(results))
 	}
 	tw.Flush()
 }
