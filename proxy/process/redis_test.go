@@ -1,0 +1,117 @@
+package process
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startRedis starts a redis-server of the test's own on a unix socket.
+func startRedis(t *testing.T) (socket string, server *exec.Cmd) {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("REQUIRE_SERVERS") == "1" {
+			t.Fatal("no redis-server, and REQUIRE_SERVERS=1")
+		}
+		t.Skip("no redis-server: install Debian's redis-server")
+	}
+	dir := tempDir(t)
+	socket = filepath.Join(dir, "redis.sock")
+	server = exec.Command(path, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("unix", socket); err == nil {
+			_ = c.Close()
+			return socket, server
+		}
+		if time.Now().After(limit) {
+			t.Fatal("redis-server does not serve")
+		}
+	}
+}
+
+// TestTwoRelaysShareTheKeysOfRedis makes a key by the command, uses it at two
+// relays, revokes it, and lets the relays go on without Redis, one of them
+// over a restart.
+func TestTwoRelaysShareTheKeysOfRedis(t *testing.T) {
+	socket, server := startRedis(t)
+	provider := simulate(t)
+	a := startRelay(t, provider, fmt.Sprintf("keys: {store: redis, state_file: state}\nredis: {addresses: [\"unix:%s\"]}\n", socket))
+	config, err := os.ReadFile(filepath.Join(a.dir, "relay.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := tempDir(t)
+	writeFile(t, filepath.Join(second, "relay.yaml"), string(config))
+	b := serve(t, second, a.key)
+	create := func(name string, more ...string) string {
+		t.Helper()
+		r := run(t, a.dir, append([]string{"keys", "create", "--name", name}, more...)...)
+		if r.code != 0 {
+			t.Fatalf("create: %s", r.stderr)
+		}
+		return firstLine(r.stdout)
+	}
+	status := func(r *relay, key string) int { t.Helper(); return r.status(key) }
+	kept, revoked, narrow := create("kept"), create("revoked"), create("narrow", "--requests-per-minute", "3")
+	for _, r := range []*relay{a, b} {
+		for _, key := range []string{kept, revoked} {
+			if s := status(r, key); s != 200 {
+				t.Errorf("a new key: status %d", s)
+			}
+		}
+	}
+	// One limit over both.
+	got := map[int]int{}
+	for i := range 8 {
+		got[status([]*relay{a, b}[i%2], narrow)]++
+	}
+	if got[200] > 3 || got[200] < 2 || got[200]+got[429] != 8 {
+		t.Errorf("of a limit of 3: %v", got)
+	}
+	if r := run(t, a.dir, "keys", "revoke", "revoked"); r.code != 0 {
+		t.Fatalf("revoke: %s", r.stderr)
+	}
+	for _, r := range []*relay{a, b} {
+		limit := time.Now().Add(5 * time.Second)
+		for status(r, revoked) != 401 {
+			if time.Now().After(limit) {
+				t.Fatal("a revoked key is accepted")
+			}
+		}
+	}
+	// Without Redis.
+	_ = server.Process.Kill()
+	_ = server.Wait()
+	b.end()
+	b = serve(t, b.dir, b.key)
+	for i, r := range []*relay{a, b} {
+		if s := status(r, kept); s != 200 {
+			t.Errorf("relay %d without Redis: a known key: status %d", i, s)
+		}
+		if s := status(r, revoked); s != 401 {
+			t.Errorf("relay %d without Redis: a revoked key: status %d", i, s)
+		}
+		if s := status(r, "sk-somebody-elses"); s != 503 {
+			t.Errorf("relay %d without Redis: an unknown key: status %d", i, s)
+		}
+	}
+	_, series := a.scrape()
+	if series["relay_redis_up"] != 0 {
+		t.Error("relay_redis_up is 1")
+	}
+	for _, r := range []*relay{a, b} {
+		if text, err := os.ReadFile(filepath.Join(r.dir, "state")); err == nil && strings.Contains(string(text), kept) {
+			t.Error("the state holds a key")
+		}
+	}
+}
