@@ -80,11 +80,15 @@ func TestFourRelaysShareOneLimitOnTokens(t *testing.T) {
 	list := relays(t, s, 4, Options{})
 	// 20,000 tokens a second, requests of 100: double.
 	limits := Limits{Tokens: 20_000 * 60, Burst: time.Second}
-	passed, _, took := storm(list, limits, Ask{BodyBytes: 200, MaxTokens: 50}, 400, long(t, 2*time.Second))
+	passed, asked, took := storm(list, limits, Ask{BodyBytes: 200, MaxTokens: 50}, 400, long(t, 2*time.Second))
 	allowed := 20_000 * (took.Seconds() + 1)
-	t.Logf("passed %.2f %%", 100*float64(passed*100)/allowed)
-	if used := float64(passed * 100); used > allowed+100 || used < 0.97*allowed {
-		t.Errorf("%.0f tokens of %.0f", used, allowed)
+	t.Logf("passed %.2f %%, asked for %.2f times what is allowed", 100*float64(passed*100)/allowed, float64(asked*100)/allowed)
+	used := float64(passed * 100)
+	if used > allowed+100 {
+		t.Errorf("%.0f tokens passed, %.0f are allowed", used, allowed)
+	}
+	if float64(asked*100) > 1.5*allowed && used < 0.97*allowed { // else the machine let nobody ask
+		t.Errorf("%.0f tokens passed of %.0f: less than 97 %%", used, allowed)
 	}
 }
 
