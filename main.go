@@ -17,6 +17,9 @@ import (
 	"streamrelay/bench/simulate"
 	"streamrelay/configs"
 	"streamrelay/proxy"
+	"streamrelay/telemetry/clickhouse"
+	"streamrelay/telemetry/logs"
+	"streamrelay/telemetry/requestlog"
 )
 
 // Set by the linker, see the Makefile.
@@ -51,8 +54,10 @@ func command() *cobra.Command {
 	root.AddCommand(
 		proxy.ServeCommand(build),
 		proxy.DemoCommand(build, simulated),
-		configs.CheckCommand(auth.ProbeRedis),
+		configs.CheckCommand(auth.ProbeRedis, clickhouse.Probe(requestlog.Columns())),
 		auth.KeysCommand(),
+		logs.Command(),
+		clickhouse.MigrateCommand(version),
 		simulate.Command(),
 		bench.Command(version),
 		proxy.HealthcheckCommand(),

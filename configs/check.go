@@ -71,9 +71,6 @@ reach or of no use (--online).`,
 				return &exitError{exitUsage, "--print and --json do not go together: use one of them"}
 			}
 			config, r := load(path, nil)
-			if config != nil {
-				addUnbuilt(config, r)
-			}
 			result := checkResult{Problems: []Problem{}, Warnings: []Problem{}}
 			err := r.err()
 			if err == nil {
@@ -126,18 +123,6 @@ reach or of no use (--online).`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	cmd.Flags().BoolVar(&online, "online", false, "also connect to each upstream (TCP, and TLS for https) and try the stores, within 5 s each")
 	return cmd
-}
-
-// addUnbuilt makes a problem of what keeps serve from starting, and a warning
-// of what it does not apply.
-func addUnbuilt(c *Config, r *report) {
-	for _, u := range findUnbuilt(c) {
-		if u.refused {
-			r.add(u.path, "%s", u.text)
-		} else {
-			r.warn(u.path, "%s", u.text)
-		}
-	}
 }
 
 // write prints what was found: what is wrong to stderr, what is well to stdout.

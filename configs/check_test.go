@@ -90,14 +90,6 @@ func TestCheckTakesPrintOrJSON(t *testing.T) {
 	}
 }
 
-func TestCheckRefusesWhatServeRefuses(t *testing.T) {
-	path := writeFile(t, oneUpstream+"clickhouse: {address: \"127.0.0.1:9000\"}\n", 0o600)
-	_, stderr, code := runCheck(t, "-c", path)
-	if code != 78 || !strings.HasPrefix(stderr, path+":6: clickhouse.address: writing requests to ClickHouse is not built in this version") {
-		t.Errorf("exit %d: %s", code, stderr)
-	}
-}
-
 func TestCheckOnlineConnectsToEachUpstream(t *testing.T) {
 	quiet := log.New(io.Discard, "", 0)
 	plain := httptest.NewServer(nil)

@@ -207,14 +207,33 @@ type ClickHouse struct {
 	PasswordFile string     `yaml:"password_file"`
 	Compression  string     `yaml:"compression"` // none | lz4 | zstd
 	TLS          bool       `yaml:"tls"`
+	CAFile       string     `yaml:"ca_file"` // instead of the system's roots
+	// Cluster names the cluster that `relay migrate` makes the tables on, and
+	// whose Distributed tables `relay logs` reads; "": a single server.
+	Cluster        string        `yaml:"cluster"`
+	Retention      time.Duration `yaml:"retention"`       // of rows, in whole days
+	UsageRetention time.Duration `yaml:"usage_retention"` // of the hourly rollup
 }
 
-// RequestLog is the request log on disk.
+// Enabled reports whether the request log goes to ClickHouse.
+func (c *ClickHouse) Enabled() bool { return c.Address != "" || len(c.Shards) > 0 }
+
+// Servers returns the shards, each with the addresses of its replicas.
+func (c *ClickHouse) Servers() [][]string {
+	if c.Address != "" {
+		return [][]string{{c.Address}}
+	}
+	return c.Shards
+}
+
+// RequestLog is the request log's part on disk: the log itself, or what waits
+// for ClickHouse.
 type RequestLog struct {
-	Dir        string        `yaml:"dir"`
+	Dir        string        `yaml:"dir"` // "": no files; without ClickHouse no request log
 	MaxBytes   Size          `yaml:"max_bytes"`
 	Retention  time.Duration `yaml:"retention"`
 	Durability string        `yaml:"durability"` // memory | spool | wal
+	Fsync      string        `yaml:"fsync"`      // interval | block | never
 }
 
 // Log is the process's own log on standard output.
@@ -231,7 +250,8 @@ type Shutdown struct {
 
 // Price is in US dollars per million tokens.
 type Price struct {
-	Input  float64 `yaml:"input"`
-	Output float64 `yaml:"output"`
-	Cached float64 `yaml:"cached"`
+	Input      float64 `yaml:"input"`
+	Output     float64 `yaml:"output"`
+	Cached     float64 `yaml:"cached"`      // of what was read from the provider's cache; default: input
+	CacheWrite float64 `yaml:"cache_write"` // of what was written to it; default: input
 }

@@ -84,8 +84,7 @@ func TestNothingThatIsPrintedHoldsASecret(t *testing.T) {
 			if err := c.Print(&out); err != nil {
 				t.Fatal(err)
 			}
-			refused, ignored := Unbuilt(c)
-			text += fmt.Sprint(out.String(), refused, ignored)
+			text += out.String()
 		}
 		var problems *Problems
 		if errors.As(err, &problems) {

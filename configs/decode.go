@@ -22,6 +22,7 @@ var (
 	upstreamType   = reflect.TypeFor[Upstream]()
 	credentialType = reflect.TypeFor[Credential]()
 	routeType      = reflect.TypeFor[Route]()
+	priceType      = reflect.TypeFor[Price]()
 )
 
 // decoder fills a Config from a tree. It follows the types, not the tree, so
@@ -145,6 +146,7 @@ func (d *decoder) names(n *yaml.Node, line int, path string, out reflect.Value) 
 		}
 		d.lines[at] = p.key.Line
 		v := reflect.New(out.Type().Elem()).Elem()
+		d.defaults(v)
 		d.value(p.value, at, v)
 		m.SetMapIndex(reflect.ValueOf(p.name), v)
 	}
@@ -187,7 +189,7 @@ func (d *decoder) list(n *yaml.Node, line int, path string, out reflect.Value) {
 	out.Set(s)
 }
 
-// defaults fills a new list item.
+// defaults fills a new item of a list or of a mapping with free keys.
 func (d *decoder) defaults(v reflect.Value) {
 	switch v.Type() {
 	case upstreamType:
@@ -196,6 +198,8 @@ func (d *decoder) defaults(v reflect.Value) {
 		v.Set(reflect.ValueOf(defaultCredential()))
 	case routeType:
 		v.Set(reflect.ValueOf(defaultRoute(d.config.Retry)))
+	case priceType:
+		v.Set(reflect.ValueOf(defaultPrice()))
 	}
 }
 

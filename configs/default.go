@@ -1,6 +1,9 @@
 package configs
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Default returns what an empty file means. It is complete but not valid,
 // since it has no upstream. The caller owns it.
@@ -44,12 +47,16 @@ func Default() *Config {
 			Database:    "relay",
 			Username:    "default",
 			Compression: "lz4",
+
+			Retention:      90 * day,
+			UsageRetention: 1095 * day,
 		},
 		RequestLog: RequestLog{
 			Dir:        "data/request-log",
 			MaxBytes:   10 * GiB,
 			Retention:  30 * day,
 			Durability: "spool",
+			Fsync:      "interval",
 		},
 		Log:      Log{Level: "info", Access: true},
 		Shutdown: Shutdown{LameDuck: 2 * time.Second, DrainTimeout: 10 * time.Minute},
@@ -67,6 +74,19 @@ func defaultUpstream(general Timeouts) Upstream {
 		DNSTTL:         30 * time.Second,
 		Circuit:        Circuit{Failures: 5, OpenFor: time.Second, MaxOpen: 30 * time.Second},
 		HealthCheck:    HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second},
+	}
+}
+
+// defaultPrice is a price before its keys are read. Not a number: not given.
+func defaultPrice() Price { return Price{Cached: math.NaN(), CacheWrite: math.NaN()} }
+
+// finish gives what was not named the price of the input.
+func (p *Price) finish() {
+	if math.IsNaN(p.Cached) {
+		p.Cached = p.Input
+	}
+	if math.IsNaN(p.CacheWrite) {
+		p.CacheWrite = p.Input
 	}
 }
 

@@ -43,6 +43,11 @@ func readFiles(c *Config, r *report) {
 			r.add("tls.client_ca_file", "%v: give a readable PEM file", err)
 		}
 	}
+	if name := c.ClickHouse.CAFile; name != "" {
+		if _, err := CertPool(name); err != nil {
+			r.add("clickhouse.ca_file", "%v: give a readable PEM file", err)
+		}
+	}
 	if c.TLS.CertFile != "" && c.TLS.KeyFile != "" {
 		tryKeyPair(c.TLS, "tls", r)
 	}

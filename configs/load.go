@@ -111,6 +111,10 @@ func parse(data []byte, env func(string) (string, bool), r *report) (d *decoder,
 
 // finish validates what was decoded and brings it into its one form.
 func (d *decoder) finish() {
+	for model, p := range d.config.Prices {
+		p.finish()
+		d.config.Prices[model] = p
+	}
 	validate(d.config, d.report)
 	for i := range d.config.Upstreams {
 		u := &d.config.Upstreams[i]

@@ -44,7 +44,7 @@ func validate(c *Config, r *report) {
 	r.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	for _, model := range slices.Sorted(maps.Keys(c.Prices)) {
 		p, at := c.Prices[model], entry("prices", model)
-		r.must(p.Input >= 0 && p.Output >= 0 && p.Cached >= 0, at, "a negative price: write US dollars per million tokens, 0 for free")
+		r.must(p.Input >= 0 && p.Output >= 0 && p.Cached >= 0 && p.CacheWrite >= 0, at, "a negative price: write US dollars per million tokens, 0 for free")
 	}
 }
 
@@ -134,12 +134,18 @@ func validateStores(c *Config, r *report) {
 	r.must(ch.Username != "", "clickhouse.username", "no user: write its name, such as default")
 	r.oneOf("clickhouse.compression", ch.Compression, "none", "lz4", "zstd")
 	r.notMasked("clickhouse.password", ch.Password)
+	r.must(ch.CAFile == "" || ch.TLS, "clickhouse.ca_file", "certificates to trust, and no TLS: add tls: true, or remove the key")
+	// ClickHouse's DateTime ends in 2106, and a time to live beyond it wraps: the rows would go at once.
+	const days = "out of range: whole days are kept; write 1d to 7300d"
+	r.must(ch.Retention >= day && ch.Retention <= 7300*day, "clickhouse.retention", days)
+	r.must(ch.UsageRetention >= day && ch.UsageRetention <= 7300*day, "clickhouse.usage_retention", days)
 }
 
 func checkClickHouse(path, address string, r *report) {
 	r.check(path, checkHostPort(address, false))
-	if _, port, err := net.SplitHostPort(address); err == nil && (port == "8123" || port == "8443") {
-		r.warn(path, "port %s is ClickHouse's HTTP port; the native port is usually 9000 (9440 with TLS)", port)
+	_, port, _ := net.SplitHostPort(address)
+	if what := map[string]string{"8123": "HTTP", "8443": "HTTP", "9004": "MySQL", "9005": "PostgreSQL", "9009": "inter-server"}[port]; what != "" {
+		r.warn(path, "port %s is ClickHouse's %s port; the native port is usually 9000 (9440 with TLS)", port, what)
 	}
 }
 
@@ -150,9 +156,11 @@ func (r *report) notMasked(path string, s Secret) {
 
 func validateRecords(c *Config, r *report) {
 	l := &c.RequestLog
-	r.must(l.Dir != "", "request_log.dir", "no folder: name one, such as data/request-log")
+	r.must(l.Dir != "" || !c.ClickHouse.Enabled() || l.Durability == "memory", "request_log.dir",
+		"no folder, where blocks wait until ClickHouse has them: name one, such as data/request-log, or write durability: memory")
 	r.must(l.MaxBytes >= MiB, "request_log.max_bytes", "too small: write at least 1MiB")
 	r.oneOf("request_log.durability", l.Durability, "memory", "spool", "wal")
+	r.oneOf("request_log.fsync", l.Fsync, "interval", "block", "never")
 }
 
 // validateSources reports secrets that are given in two ways. It comes before

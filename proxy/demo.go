@@ -66,6 +66,7 @@ listen: %q
 admin: {listen: ""}
 log: {level: warn, access: false}
 shutdown: {lame_duck: 0s}
+request_log: {dir: ""}
 upstreams:
   - name: %s
     base_url: %s

@@ -10,10 +10,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"streamrelay/auth"
 	"streamrelay/configs"
 	"streamrelay/telemetry"
+	"streamrelay/telemetry/requestlog"
 )
 
 // process is a relay with its listeners: what `serve` and `demo` run.
@@ -24,6 +26,7 @@ type process struct {
 	super  *supervisor
 	log    *telemetry.Log
 	tel    *telemetry.Telemetry
+	rows   *requestlog.Recorder // nil: no request log
 
 	path   string // the configuration's file; "": there is none to read again
 	reload sync.Mutex
@@ -35,6 +38,10 @@ type keyring struct {
 	store *auth.Store // with limits and states of its own; nil: the table alone
 }
 
+// closeRows is how long rows under way to ClickHouse are waited for at the end.
+// What is not there by then is in files, and goes with the next start.
+const closeRows = 5 * time.Second
+
 // newProcess builds a relay for cfg and opens its listeners, so that whoever
 // gets it knows its addresses.
 func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) (_ *process, err error) {
@@ -42,20 +49,36 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 	for i, u := range cfg.Upstreams {
 		names[i] = u.Name
 	}
+	p := &process{log: log}
+	var sink func(*telemetry.Request)
+	if requestlog.Enabled(cfg) {
+		o := requestlog.FromConfig(cfg)
+		o.Endpoints, o.Log = EndpointNames(), log.Zerolog()
+		p.rows = requestlog.New(o)
+		sink = p.rows.Append
+	}
 	tel := telemetry.New(telemetry.Options{
 		Version: b.Version, Revision: b.Revision,
 		Endpoints: EndpointNames(), Upstreams: names, Models: modelNames(cfg),
-		Access: cfg.Log.Access, Log: log,
+		Access: cfg.Log.Access, Log: log, Sink: sink,
 	})
-	p := &process{log: log, tel: tel}
+	p.tel = tel
+	if p.rows != nil {
+		p.rows.Publish(tel)
+	}
 	if p.super, err = newSupervisor(log); err != nil {
+		p.closeLog()
 		return nil, err
 	}
 	o := Options{Config: cfg, Keys: keys.table, Telemetry: tel, Log: log}
+	if p.rows != nil {
+		o.Registered = p.rows.SetUpstreams
+	}
 	if keys.store != nil {
 		o.Admit, o.Ready = keys.store.Admit, keysReady(keys.store)
 	}
 	if p.srv, err = New(o); err != nil {
+		p.closeLog()
 		return nil, err
 	}
 	var api http.Handler
@@ -109,6 +132,17 @@ func (p *process) close() {
 	}
 	p.srv.settings.Load().routing.set.Close()
 	p.srv.watcher.close()
+	p.closeLog()
+}
+
+// closeLog ends the request log, once no exchange is under way.
+func (p *process) closeLog() {
+	if p.rows == nil {
+		return
+	}
+	if err := p.rows.Close(closeRows); err != nil {
+		p.log.Error().Err(err).Msg("request log")
+	}
 }
 
 // run serves until ctx is done, then drains; force, when it closes, ends the
@@ -160,6 +194,7 @@ func (p *process) drain(force <-chan struct{}) error {
 	if p.admin != nil {
 		p.admin.close()
 	}
+	p.closeLog()
 	return err
 }
 
@@ -185,9 +220,6 @@ func (p *process) reloadFile() (err error) {
 	cfg, warnings, err := configs.Load(p.path, nil)
 	if err != nil {
 		return err
-	}
-	if refused, _ := configs.Unbuilt(cfg); len(refused) > 0 {
-		return errors.New(strings.Join(refused, "\n"))
 	}
 	logWarnings(p.log, warnings)
 	return p.srv.Reload(cfg)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -53,17 +52,10 @@ func serve(path string, b Build) error {
 	if err != nil {
 		return err
 	}
-	refused, ignored := configs.Unbuilt(cfg)
-	if len(refused) > 0 {
-		return &exitError{exitConfig, fmt.Errorf("%s asks for what this version does not do:\n%s", path, strings.Join(refused, "\n"))}
-	}
 	ignoreBrokenPipes()
 	log := telemetry.NewLog(os.Stdout, cfg.Log.Level)
 	defer log.Close()
 	logWarnings(log, warnings)
-	for _, text := range ignored {
-		log.Warn().Msg(text)
-	}
 	store, err := auth.Open(auth.Options{Keys: cfg.Keys, Redis: cfg.Redis, Prices: cfg.Prices, Log: log.Zerolog()})
 	if err != nil {
 		return &exitError{exitConfig, fmt.Errorf("open the keys: %w", err)}

@@ -19,7 +19,7 @@ import (
 	"streamrelay/telemetry"
 )
 
-// Options are what a Server is made of. All but Admit and Ready are needed.
+// Options are what a Server is made of. All but the functions are needed.
 type Options struct {
 	Config *configs.Config
 	Keys   *auth.Table
@@ -29,6 +29,9 @@ type Options struct {
 	Telemetry *telemetry.Telemetry
 	Log       *telemetry.Log
 	Ready     func() error // nil: ready as soon as it serves
+	// Registered is told which number each upstream has in records, before the
+	// first one of a configuration. Nil: nobody needs to know.
+	Registered func(index []int, upstreams []configs.Upstream)
 }
 
 // writeBuffer is fasthttp's, which each open stream keeps: enough for a head or
@@ -38,12 +41,13 @@ const writeBuffer = 1 << 10
 // Server relays. Make it with New, serve listeners with Serve, end it with
 // Shutdown.
 type Server struct {
-	keys      *auth.Table
-	admission func(*limits.Grant, *auth.Record, []byte, *limits.Ask) (limits.Refusal, bool) // nil: no limits
-	tel       *telemetry.Telemetry
-	log       *telemetry.Log
-	ready     func() error
-	tls       *tls.Config
+	keys       *auth.Table
+	admission  func(*limits.Grant, *auth.Record, []byte, *limits.Ask) (limits.Refusal, bool) // nil: no limits
+	tel        *telemetry.Telemetry
+	log        *telemetry.Log
+	ready      func() error
+	registered func([]int, []configs.Upstream) // nil: nobody needs to know
+	tls        *tls.Config
 
 	http    *fasthttp.Server
 	buffers *pool.Buffers
@@ -70,7 +74,7 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	cfg := o.Config
 	s := &Server{
-		keys: o.Keys, admission: o.Admit, tel: o.Telemetry, log: o.Log, ready: o.Ready,
+		keys: o.Keys, admission: o.Admit, tel: o.Telemetry, log: o.Log, ready: o.Ready, registered: o.Registered,
 		buffers: &pool.Buffers{}, leaving: make(chan struct{}), stopping: make(chan struct{}),
 	}
 	var err error

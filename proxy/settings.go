@@ -28,6 +28,9 @@ func (s *Server) newSettings(cfg *configs.Config, previous *settings) (*settings
 		names[i] = u.Name
 	}
 	index := s.tel.Register(names, modelNames(cfg))
+	if s.registered != nil {
+		s.registered(index, cfg.Upstreams)
+	}
 	set := &settings{
 		cfg: cfg, limits: cfg.Limits, stream: cfg.Stream,
 		includeUsage: cfg.Stream.IncludeUsage == "auto", endRevoked: cfg.Keys.EndStreamsOnRevoke,

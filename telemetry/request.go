@@ -80,6 +80,8 @@ type Request struct {
 	UserAgent  []byte
 	Client     netip.Addr
 
+	UpstreamRequestID []byte // the provider's own id of the request, nil: it named none
+
 	Status         int // what the client got; 499 when it left before a status
 	UpstreamStatus int // 0: none
 	End            EndReason

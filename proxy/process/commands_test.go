@@ -41,8 +41,6 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "serve without a file", args: "serve", code: 78, stderr: "relay: relay.yaml: " + missing},
 		{name: "serve, a mistake", yaml: "lisen: 127.0.0.1:0\n" + goodYAML, args: "serve", code: 78,
 			stderr: `relay: relay.yaml:1: unknown key "lisen": did you mean "listen"?`},
-		{name: "serve, ClickHouse", yaml: goodYAML + "clickhouse: {address: 127.0.0.1:9000}\n", args: "serve", code: 78,
-			stderr: "relay: relay.yaml asks for what this version does not do:"},
 		{name: "serve, broken keys", yaml: goodYAML, keys: "keys: [}\n", args: "serve", code: 78,
 			stderr: "relay: open the keys: keys.yaml: not YAML: did not find expected node content"},
 		{name: "serve, port in use", yaml: "listen: " + inUse + "\n" + goodYAML, args: "serve", code: 1,
@@ -56,8 +54,15 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "check without a file", args: "check", code: 78, stderr: "relay.yaml: " + missing},
 		{name: "check, a mistake", yaml: goodYAML + "timeouts: {idle: 5}\n", args: "check", code: 78,
 			stderr: "relay.yaml:4: timeouts.idle: a duration needs a unit: write ms, s, m, h or d after the number"},
-		{name: "check, ClickHouse", yaml: goodYAML + "clickhouse:\n  address: 127.0.0.1:9000\n", args: "check", code: 78,
-			stderr: "relay.yaml:5: clickhouse.address: writing requests to ClickHouse is not built in this version, and serve does not start with it: remove the key"},
+		{name: "check, ClickHouse out of reach", yaml: goodYAML + "clickhouse: {address: \"127.0.0.1:" + nobody + "\"}\n", args: "check --online", code: 69,
+			stderr: "upstream sim: 127.0.0.1:1 is out of reach: dial tcp 127.0.0.1:1: connect: connection refused"},
+		{name: "migrate without ClickHouse", yaml: goodYAML, args: "migrate", code: 78, stderr: "relay: relay.yaml names no ClickHouse: set clickhouse.address"},
+		{name: "migrate, nobody there", yaml: goodYAML + "clickhouse: {address: \"127.0.0.1:" + nobody + "\"}\n", args: "migrate", code: 69,
+			stderr: "relay: clickhouse 127.0.0.1:" + nobody + ": nothing listens there (connection refused): start ClickHouse, or correct clickhouse.address; the native port is usually 9000, 9440 with TLS"},
+		{name: "logs alone", args: "logs", code: 2, stderr: "relay: want one of: tail, query, usage, export, replay"},
+		{name: "logs of nothing", yaml: goodYAML, args: "logs query", code: 1, stderr: "relay: there is no request log in data/request-log: a relay that has served a request makes it"},
+		{name: "logs, bad time", yaml: goodYAML, args: "logs query --since yesterday", code: 2,
+			stderr: "relay: --since: want how long ago (90m, 7d), a day (2026-11-24) or a time (2026-11-24T18:30:00Z), all in UTC"},
 		{name: "check, upstream out of reach", yaml: strings.Replace(goodYAML, ":1/v1", ":"+nobody+"/v1", 1), args: "check --online", code: 69,
 			stderr: "upstream sim: 127.0.0.1:" + nobody + " is out of reach: dial tcp 127.0.0.1:" + nobody + ": connect: connection refused"},
 		{name: "check, two outputs", yaml: goodYAML, args: "check --print --json", code: 2,
@@ -99,26 +104,6 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 			}
 			if t.Failed() {
 				t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
-			}
-		})
-	}
-}
-
-// TestServeRefusesWhatIsNotBuilt: to start would be to authenticate by, or
-// write to, something else than the operator said.
-func TestServeRefusesWhatIsNotBuilt(t *testing.T) {
-	const clickhouse = ": writing requests to ClickHouse is not built in this version, and serve does not start with it: remove the key\n"
-	for name, c := range map[string]struct{ yaml, want string }{
-		"clickhouse":        {"clickhouse: {address: 127.0.0.1:9000}\n", "clickhouse.address" + clickhouse},
-		"clickhouse shards": {"clickhouse: {shards: [[127.0.0.1:9000]]}\n", "clickhouse.shards" + clickhouse},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := tempDir(t)
-			writeFile(t, filepath.Join(dir, "relay.yaml"), goodYAML+c.yaml)
-			r := run(t, dir, "serve")
-			if want := "relay: relay.yaml asks for what this version does not do:\n" + c.want; r.code != 78 || r.stderr != want || r.stdout != "" {
-				t.Errorf("exit code %d, stdout %q, stderr\n%s\nwant 78 and\n%s", r.code, r.stdout, r.stderr, want)
 			}
 		})
 	}

@@ -1,0 +1,260 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/rs/zerolog"
+
+	"streamrelay/configs"
+	"streamrelay/telemetry"
+	"streamrelay/telemetry/clickhouse"
+	"streamrelay/telemetry/clickhouse/chtest"
+	"streamrelay/telemetry/requestlog"
+)
+
+const requests = 600
+
+// fill writes the same requests into files, or into ClickHouse where c names one.
+func fill(t *testing.T, c *configs.Config) {
+	t.Helper()
+	r := requestlog.New(requestlog.Options{
+		Instance: "relay-1", Endpoints: []string{"chat_completions"}, Upstreams: []requestlog.Upstream{{Name: "alpha"}},
+		Prices: map[string]configs.Price{"m0": {Input: 1, Output: 2}}, Models: []string{"m1", "m2"},
+		Files: c.RequestLog, ClickHouse: c.ClickHouse, Log: zerolog.Nop(), BlockRows: 100, Interval: 20 * time.Millisecond,
+	})
+	start := time.Now().UTC().Truncate(24 * time.Hour).Add(-time.Hour)
+	for i := range requests {
+		at := start.Add(time.Duration(i) * time.Second).UnixNano()
+		q := &telemetry.Request{
+			ID: testID(at, i), Start: at, RequestID: fmt.Appendf(nil, "mine-%d", i),
+			Tenant: fmt.Appendf(nil, "t%d", i%2), KeyID: "k1", Model: fmt.Appendf(nil, "m%d", i%3), Method: []byte("POST"), UserAgent: []byte("=cmd|' /C calc'!A0"),
+			Status: 200, UpstreamStatus: 200, Duration: 5e9, TTFT: int64(i+1) * 1e6, UsageSource: telemetry.UsageProvider,
+			Usage: telemetry.Usage{Input: int64(i), Output: 1, Cached: -1, CacheWrite: -1, Reasoning: -1},
+		}
+		if i%10 == 0 {
+			q.End, q.UsageSource, q.TTFT = telemetry.UpstreamCut, telemetry.UsageUnknown, 0
+		}
+		if i%50 == 1 {
+			q.Status, q.UpstreamStatus, q.End = 429, 429, telemetry.UpstreamStatus
+		}
+		r.Append(q)
+	}
+	if err := r.Close(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if c.ClickHouse.Enabled() && r.Stats().Stored != requests {
+		t.Fatalf("%+v", r.Stats())
+	}
+}
+
+// testID is an id of version 7 that is the same in both logs.
+func testID(ns int64, i int) [16]byte {
+	id := telemetry.NewID(ns)
+	copy(id[6:], []byte{0x70, 0, 0x80, 0, 0, 0, 0, 0, byte(i >> 8), byte(i)})
+	return id
+}
+
+// both returns the same log in files and in ClickHouse.
+func both(t *testing.T) map[string]source {
+	t.Helper()
+	files := configs.Default()
+	files.RequestLog.Dir = t.TempDir()
+	fill(t, files)
+	s := chtest.Start(t)
+	store := configs.Default()
+	store.RequestLog.Dir, store.ClickHouse.Address = t.TempDir(), s.Native
+	conn, err := clickhouse.Dial(t.Context(), s.Native, clickhouse.FromConfig(&store.ClickHouse))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	schema := clickhouse.SchemaOf(&store.ClickHouse)
+	steps, err := conn.Pending(t.Context(), schema)
+	if err == nil {
+		err = conn.Apply(t.Context(), schema, steps, "test", func(clickhouse.Step) {})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, store)
+	sources := make(map[string]source)
+	for name, c := range map[string]*configs.Config{"files": files, "clickhouse": store} {
+		src, end, err := open(context.Background(), c, false, nil, func(text string) { t.Errorf("warned: %s", text) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(end)
+		sources[name] = src
+	}
+	return sources
+}
+
+func TestFilesAndClickHouseGiveTheSameAnswers(t *testing.T) {
+	sources := both(t)
+	midnight := time.Now().UTC().Truncate(24 * time.Hour)
+	for _, c := range []struct {
+		name string
+		f    filter
+		want int
+	}{
+		{"all", filter{}, 600},
+		{"tenant", filter{Tenant: "t1"}, 300},
+		{"model", filter{Model: "m2"}, 200},
+		{"status", filter{Status: "429"}, 12},
+		{"class", filter{Status: "4xx"}, 12},
+		{"end", filter{End: "upstream_cut"}, 60},
+		{"client's id", filter{RequestID: "mine-7"}, 1},
+		{"relay's id", filter{RequestID: string(telemetry.AppendID(nil, testID(midnight.Add(-time.Hour+264*time.Second).UnixNano(), 264)))}, 1},
+		{"no such id", filter{RequestID: "it's"}, 0},
+		{"from", filter{From: midnight.Add(-time.Hour + 500*time.Second)}, 100},
+		{"to", filter{To: midnight.Add(-time.Hour + 100*time.Second), Key: "k1", Tenant: "t0"}, 50},
+		{"upstream", filter{Upstream: "alpha", Model: "m0", End: "upstream_cut"}, 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			printed := make(map[string]string)
+			for name, s := range sources {
+				rows, err := s.newest(t.Context(), &c.f, 1000)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if len(rows) != c.want {
+					t.Errorf("%s: %d rows, want %d", name, len(rows), c.want)
+				}
+				var b bytes.Buffer
+				for _, asJSON := range []bool{true, false} {
+					if err := printRows(&b, rows, asJSON); err != nil {
+						t.Fatal(err)
+					}
+				}
+				printed[name] = b.String()
+			}
+			if printed["files"] != printed["clickhouse"] {
+				t.Errorf("files:\n%.600s\nclickhouse:\n%.600s", printed["files"], printed["clickhouse"])
+			}
+		})
+	}
+	last := make(map[string]string)
+	for name, s := range sources {
+		rows, err := s.newest(t.Context(), &filter{}, 3)
+		if err != nil || len(rows) != 3 || rows[2].ClientRequestID != "mine-599" || rows[0].ClientRequestID != "mine-597" {
+			t.Errorf("%s: the newest 3: %+v, %v", name, rows, err)
+		}
+		for _, f := range []filter{{}, {Status: "200"}} { // by the rollup, and by the rows
+			groups, err := s.usage(t.Context(), &f, []string{"tenant", "model", "day"})
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for i := range groups { // the two ways to take a quantile agree to 2 %
+				if p := groups[i].TTFT50; p < 200 || p > 400 {
+					t.Errorf("%s: p50 %v", name, p)
+				}
+				groups[i].TTFT50, groups[i].TTFT95, groups[i].ttft = 0, 0, sketch{}
+			}
+			last[name] += fmt.Sprintf("%+v\n", groups)
+		}
+	}
+	if last["files"] != last["clickhouse"] || strings.Count(last["files"], "{By:") != 12 {
+		t.Errorf("usage of files:\n%s\nof clickhouse:\n%s", last["files"], last["clickhouse"])
+	}
+}
+
+func TestExportFormatsHoldTheSameRows(t *testing.T) {
+	c := configs.Default()
+	c.RequestLog.Dir = t.TempDir()
+	fill(t, c)
+	s, _, err := open(t.Context(), c, false, nil, func(text string) { t.Error(text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, format := range []string{"jsonl", "csv", "parquet"} {
+		if err := exportFile(t.Context(), s, &filter{}, format, filepath.Join(dir, "rows."+format)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(format string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, "rows."+format))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	var fromJSON []record
+	for line := range strings.Lines(string(read("jsonl"))) {
+		var r record
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		fromJSON = append(fromJSON, r)
+	}
+	fromParquet, err := parquet.Read[record](bytes.NewReader(read("parquet")), int64(len(read("parquet"))))
+	if err != nil || len(fromParquet) != requests || len(fromJSON) != requests {
+		t.Fatalf("%d rows in JSON, %d in Parquet: %v", len(fromJSON), len(fromParquet), err)
+	}
+	for i := range fromJSON {
+		fromParquet[i].Time = fromParquet[i].Time.UTC()
+		a, _ := json.Marshal(fromJSON[i])
+		b, _ := json.Marshal(fromParquet[i])
+		if !bytes.Equal(a, b) {
+			t.Fatalf("row %d:\n%s\n%s", i, a, b)
+		}
+	}
+	lines, err := csv.NewReader(bytes.NewReader(read("csv"))).ReadAll()
+	if err != nil || len(lines) != requests+1 || lines[0][0] != "time" || lines[1][len(lines[1])-1] != "'=cmd|' /C calc'!A0" {
+		t.Errorf("%d lines of CSV: %v: %q", len(lines), err, lines[1])
+	}
+}
+
+// TestFollowPrintsEachNewRowOnceAcrossARotation: a file that is closed and
+// renamed is not read again.
+func TestFollowPrintsEachNewRowOnceAcrossARotation(t *testing.T) {
+	c := configs.Default()
+	c.RequestLog.Dir = t.TempDir()
+	fill(t, c)
+	s, _, err := open(t.Context(), c, false, nil, func(text string) { t.Error(text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	next, err := follower(t.Context(), s, &filter{}, func(*requestlog.Row) error { seen++; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		fill(t, c) // closes its file
+		for range 2 {
+			if err := next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if seen != 2*requests {
+		t.Errorf("%d rows, want %d", seen, 2*requests)
+	}
+}
+
+func TestTimesAreReadAsPeopleWriteThem(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"90m": "2026-11-24T10:30:00Z", "7d": "2026-11-17T12:00:00Z", "2026-11-20": "2026-11-20T00:00:00Z", "2026-11-20T01:02:03+01:00": "2026-11-20T00:02:03Z",
+	} {
+		if got, err := parseTime(text, now); err != nil || got.UTC().Format(time.RFC3339) != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"yesterday", "-5m", "d", "99999999999999999999d"} {
+		if _, err := parseTime(text, now); err == nil {
+			t.Errorf("%s is taken for a time", text)
+		}
+	}
+}

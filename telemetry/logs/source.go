@@ -1,0 +1,281 @@
+package logs
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"streamrelay/configs"
+	"streamrelay/telemetry/clickhouse"
+	"streamrelay/telemetry/requestlog"
+	"streamrelay/telemetry/spool"
+)
+
+var errNoLog = errors.New("there is no request log")
+
+// errEnough ends a scan early.
+var errEnough = errors.New("enough")
+
+// source is where the log is.
+type source interface {
+	// scan calls yield with the rows that f wants, oldest block first. The row
+	// is yield's until it returns; errEnough of it ends the scan well.
+	scan(ctx context.Context, f *filter, yield func(*requestlog.Row) error) error
+	// newest returns the last n rows that f wants, by the time of their beginning.
+	newest(ctx context.Context, f *filter, n int) ([]requestlog.Row, error)
+	// usage sums the rows that f wants into groups.
+	usage(ctx context.Context, f *filter, by []string) ([]group, error)
+}
+
+// open finds the log that the configuration names.
+func open(ctx context.Context, c *configs.Config, files bool, progress *progress, warn func(string)) (source, func(), error) {
+	if !files && c.ClickHouse.Enabled() {
+		if len(c.ClickHouse.Servers()) > 1 && c.ClickHouse.Cluster == "" {
+			return nil, nil, fmt.Errorf("the log is on %d shards: name their cluster in clickhouse.cluster, so that all can be read at once, or read what waits in files with --files", len(c.ClickHouse.Servers()))
+		}
+		conn, err := clickhouse.DialAny(ctx, &c.ClickHouse)
+		if err != nil {
+			return nil, nil, &unavailable{err}
+		}
+		suffix := ""
+		if c.ClickHouse.Cluster != "" {
+			suffix = "_all"
+		}
+		return &table{conn: conn, database: c.ClickHouse.Database, suffix: suffix, warn: warn}, func() { _ = conn.Close() }, nil
+	}
+	if c.RequestLog.Dir == "" {
+		return nil, nil, fmt.Errorf("there is no request log: request_log.dir is empty")
+	}
+	return &folder{c.RequestLog.Dir, progress, warn}, func() {}, nil
+}
+
+// unavailable is a store out of reach.
+type unavailable struct{ error }
+
+func (unavailable) ExitCode() int    { return 69 }
+func (u *unavailable) Unwrap() error { return u.error }
+
+// folder is the log in files.
+type folder struct {
+	dir      string
+	progress *progress
+	warn     func(string)
+}
+
+// lateness is how long after its beginning a request may end, and be written:
+// files and blocks sealed later than this after To are passed over.
+const lateness = 48 * time.Hour
+
+// files lists those that may hold rows that f wants, oldest first.
+func (d *folder) files(f *filter) ([]spool.File, error) {
+	list, err := spool.Files(d.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s: a relay that has served a request makes it", errNoLog, d.dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the request log: %w", err)
+	}
+	return slices.DeleteFunc(list, func(file spool.File) bool {
+		return file.Day != "" && (!f.From.IsZero() && file.Day < f.From.UTC().Format(time.DateOnly) ||
+			!f.To.IsZero() && file.Day > f.To.Add(lateness).UTC().Format(time.DateOnly))
+	}), nil
+}
+
+// reader decodes blocks, one after the other.
+type reader struct {
+	zstd  *zstd.Decoder
+	block requestlog.Block
+	row   requestlog.Row
+	plain []byte
+}
+
+func newReader() (*reader, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+	if err != nil {
+		return nil, err
+	}
+	return &reader{zstd: dec}, nil
+}
+
+// rows calls yield with the rows of one frame that f wants.
+func (r *reader) rows(frame []byte, f *filter, yield func(*requestlog.Row) error) error {
+	var err error
+	if r.plain, err = r.zstd.DecodeAll(frame, r.plain[:0]); err != nil {
+		return fmt.Errorf("unpack block: %w", err)
+	}
+	if err := r.block.Decode(r.plain); err != nil {
+		return err
+	}
+	for i := range r.block.Rows() {
+		r.block.Row(i, &r.row)
+		if f.wants(&r.row) {
+			if err := yield(&r.row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sealedWithin passes over blocks that cannot hold rows that f wants.
+func (f *filter) sealedWithin(h *spool.Header) bool {
+	return (f.From.IsZero() || h.Sealed >= f.From.UnixMilli()) && (f.To.IsZero() || h.Sealed < f.To.Add(lateness).UnixMilli())
+}
+
+// file scans one file for blocks sealed at from (Unix milliseconds) or later.
+// What is damaged in it is left out with a warning.
+func (d *folder) file(ctx context.Context, r *reader, file spool.File, f *filter, from int64, yield func(*requestlog.Row) error) error {
+	wanted := func(h *spool.Header) bool { return h.Sealed >= from && f.sealedWithin(h) }
+	damaged, err := spool.Blocks(file.Path, wanted, func(_ *spool.Header, frame []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return r.rows(frame, f, yield)
+	})
+	d.progress.add(file.Bytes)
+	for _, x := range damaged {
+		if !(file.Open && x.Torn) { // a relay is writing there
+			d.warn(fmt.Sprintf("%s: %d damaged bytes at %d are left out (%d rows of them known)", file.Path, x.Bytes, x.Offset, x.Rows))
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // stored elsewhere, or dropped, since it was listed
+	}
+	return err
+}
+
+func (d *folder) scan(ctx context.Context, f *filter, yield func(*requestlog.Row) error) error {
+	list, err := d.files(f)
+	if err != nil {
+		return err
+	}
+	r, err := newReader()
+	if err != nil {
+		return err
+	}
+	defer r.zstd.Close()
+	d.progress.start(list)
+	defer d.progress.end()
+	for _, file := range list {
+		if err := d.file(ctx, r, file, f, 0, yield); err == errEnough {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newest reads from the newest file back. A block holds no request that began
+// after it was sealed, so that blocks sealed before the oldest row that is kept
+// need not be read.
+func (d *folder) newest(ctx context.Context, f *filter, n int) ([]requestlog.Row, error) {
+	list, err := d.files(f)
+	if err != nil {
+		return nil, err
+	}
+	r, err := newReader()
+	if err != nil {
+		return nil, err
+	}
+	defer r.zstd.Close()
+	d.progress.start(list)
+	defer d.progress.end()
+	var kept []requestlog.Row
+	oldest := int64(0) // of n rows that are kept
+	trim := func() {
+		slices.SortFunc(kept, func(a, b requestlog.Row) int {
+			return cmp.Or(cmp.Compare(a.Start, b.Start), bytes.Compare(a.ID[:], b.ID[:]))
+		})
+		if kept = kept[max(0, len(kept)-n):]; len(kept) == n {
+			oldest = kept[0].Start
+		}
+	}
+	for _, file := range slices.Backward(list) {
+		if file.Day != "" && file.Day < time.UnixMilli(oldest).UTC().Format(time.DateOnly) {
+			break
+		}
+		err := d.file(ctx, r, file, f, oldest, func(row *requestlog.Row) error {
+			if row.Start < oldest {
+				return nil
+			}
+			if kept = append(kept, *row); len(kept) >= 2*n+1000 {
+				trim()
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		trim()
+	}
+	return kept, nil
+}
+
+// table is the log in ClickHouse.
+type table struct {
+	conn     *clickhouse.Conn
+	database string
+	suffix   string
+	warn     func(string)
+}
+
+func (t *table) name(table string) string { return "`" + t.database + "`." + table + t.suffix }
+
+// columns are those that the server has of what rows are made of.
+func (t *table) columns(ctx context.Context) (string, error) {
+	d, err := t.conn.Describe(ctx, "request_log"+t.suffix)
+	if err != nil {
+		return "", &unavailable{err}
+	}
+	return strings.Join(slices.DeleteFunc(requestlog.Columns(), func(name string) bool { return !d.Columns[name] }), ", "), nil
+}
+
+func (t *table) read(ctx context.Context, statement string, yield func(*requestlog.Row) error) error {
+	var block requestlog.Block
+	var row requestlog.Row
+	err := t.conn.Select(ctx, statement, block.Results().Auto(), func(rows int) error {
+		block.Bind(rows)
+		for i := range rows {
+			block.Row(i, &row)
+			if err := yield(&row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+func (t *table) scan(ctx context.Context, f *filter, yield func(*requestlog.Row) error) error {
+	columns, err := t.columns(ctx)
+	if err != nil {
+		return err
+	}
+	return t.read(ctx, "SELECT "+columns+" FROM "+t.name("request_log")+f.where(), yield)
+}
+
+func (t *table) newest(ctx context.Context, f *filter, n int) ([]requestlog.Row, error) {
+	columns, err := t.columns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var rows []requestlog.Row
+	err = t.read(ctx, fmt.Sprintf("SELECT %s FROM %s%s ORDER BY ts DESC, id DESC LIMIT %d", columns, t.name("request_log"), f.where(), n), func(row *requestlog.Row) error {
+		rows = append(rows, *row)
+		return nil
+	})
+	slices.Reverse(rows)
+	return rows, err
+}

@@ -1,0 +1,263 @@
+package requestlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
+
+	"streamrelay/telemetry/clickhouse"
+	"streamrelay/telemetry/spool"
+)
+
+// link is a sender's connection and what it knows of the table behind it.
+type link struct {
+	conn  *clickhouse.Conn // nil: none
+	table *clickhouse.Table
+	// inserted is the table's count of INSERTs at some time before now, read
+	// again after refreshInserts of our own or refreshAfter.
+	inserted int64
+	own      int
+	read     time.Time
+	lacking  string // columns that the table has not, as they were last logged
+}
+
+const (
+	refreshInserts = 500
+	refreshAfter   = time.Minute
+)
+
+func (l *link) close() {
+	if l.conn != nil {
+		_ = l.conn.Close()
+		l.conn = nil
+	}
+}
+
+// connect makes sure that there is a connection, and looks at the table. The
+// counter of INSERTs is read before the block at hand is sent for the first
+// time, and again after each failure, since that ends the connection.
+func (s *sender) connect(ctx context.Context) error {
+	l := &s.link
+	if l.conn == nil {
+		o := clickhouse.FromConfig(&s.r.o.ClickHouse)
+		o.ReadTimeout = s.r.o.Timeout
+		conn, err := clickhouse.Dial(ctx, s.addresses[s.at], o)
+		if err != nil {
+			return err
+		}
+		l.conn = conn
+		if l.table, err = conn.Describe(ctx, "request_log"); err != nil {
+			return err
+		}
+		l.read = time.Time{}
+		s.reportColumns()
+	}
+	if l.own >= refreshInserts || time.Since(l.read) > refreshAfter {
+		n, err := l.conn.Inserted(ctx, l.table)
+		if err != nil {
+			return l.conn.Explain(err)
+		}
+		l.inserted, l.own, l.read = n, 0, time.Now()
+	}
+	return nil
+}
+
+// reportColumns says which columns the table lacks, once for each change.
+func (s *sender) reportColumns() {
+	lacking := slices.DeleteFunc(Columns(), func(name string) bool { return s.link.table.Columns[name] })
+	text := strings.Join(lacking, ", ")
+	if text != "" && text != s.link.lacking {
+		s.r.o.Log.Warn().Str("columns", text).Str("address", s.link.conn.Address()).
+			Msg("request log: the table lacks columns, the rest is stored: run `relay migrate`")
+	}
+	s.link.lacking = text
+}
+
+// attempt tries once to store x. A nil error says that x is stored.
+func (s *sender) attempt(x *block) error {
+	ctx, cancel := context.WithTimeout(s.ctx, s.r.o.Timeout)
+	defer cancel()
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	var input proto.Input
+	var loaded *Block
+	if x.batch != nil {
+		input = x.batch.Input()
+	} else {
+		var err error
+		if loaded, err = s.load(x); err != nil {
+			return err
+		}
+		input = loaded.Input()
+	}
+	token := x.token
+	if s.doubtful(x) && !s.remembered(x) {
+		rest, err := s.missing(ctx, x, loaded)
+		if err != nil {
+			return err
+		}
+		switch {
+		case rest == nil: // all there
+			return nil
+		case rest.Rows() < x.rows:
+			input, token = rest.Input(), x.token+"/rest"
+		}
+	}
+	if x.tried.IsZero() {
+		x.tried, x.inserted = time.Now(), s.link.inserted
+	}
+	x.attempts++
+	if err := s.link.conn.Insert(ctx, s.link.table, input, token); err != nil {
+		return s.link.conn.Explain(err)
+	}
+	s.link.own++
+	return nil
+}
+
+// doubtful reports whether x may have been stored already.
+func (s *sender) doubtful(x *block) bool {
+	return !x.tried.IsZero() || x.stored != nil && x.stored.Inherited
+}
+
+// remembered reports whether the server still knows x's token if it has x:
+// then sending it again is right, and also mends a view that failed half way.
+func (s *sender) remembered(x *block) bool {
+	if x.tried.IsZero() || x.target != "" && x.target != s.name {
+		return false // of an earlier process, or of another shard
+	}
+	t := s.link.table
+	since := s.link.inserted - x.inserted
+	return t.Window > 0 && since >= 0 && since < int64(t.Window/2) && (t.Remembers == 0 || time.Since(x.tried) < t.Remembers/2)
+}
+
+// missing looks the block's ids up and returns the rows that the table does
+// not have; nil where it has them all.
+func (s *sender) missing(ctx context.Context, x *block, loaded *Block) (*Batch, error) {
+	if loaded == nil {
+		var err error
+		if loaded, err = copyOf(x.batch); err != nil {
+			return nil, err
+		}
+	}
+	s.r.stats.lookups.Add(1)
+	return restOf(ctx, s.link.conn, s.link.table, loaded)
+}
+
+// restOf returns the rows of b that table t does not have, nil where it has
+// them all.
+func restOf(ctx context.Context, conn *clickhouse.Conn, t *clickhouse.Table, b *Block) (*Batch, error) {
+	rows := make([]Row, b.Rows())
+	ids := make([]uuid.UUID, len(rows))
+	from, to := int64(math.MaxInt64), int64(0)
+	for i := range rows {
+		b.Row(i, &rows[i])
+		ids[i] = rows[i].ID
+		from, to = min(from, rows[i].Start), max(to, rows[i].Start)
+	}
+	present, err := conn.Present(ctx, t, ids, from, to)
+	if err != nil {
+		return nil, conn.Explain(err)
+	}
+	rest := NewBatch(len(rows))
+	for i := range rows {
+		if !present[ids[i]] {
+			rest.Append(&rows[i])
+		}
+	}
+	if rest.Rows() == 0 {
+		return nil, nil
+	}
+	return rest, nil
+}
+
+// copyOf returns b's rows as they would come from a file.
+func copyOf(b *Batch) (*Block, error) {
+	var native proto.Buffer
+	if err := b.Encode(&native); err != nil {
+		return nil, err
+	}
+	out := new(Block)
+	return out, out.Decode(native.Buf)
+}
+
+// Unpack decodes one zstd frame of a spool into b. Its size is bounded.
+func (b *Block) Unpack(frame []byte) error {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlockBytes))
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	native, err := dec.DecodeAll(frame, nil)
+	if err != nil {
+		return fmt.Errorf("unpack block: %w", err)
+	}
+	return b.Decode(native)
+}
+
+// maxBlockBytes bounds a block out of its frame.
+const maxBlockBytes = 256 << 20
+
+// errBlock marks bytes that are what was written, and no block that this
+// version can read.
+var errBlock = errors.New("unreadable block")
+
+func readBlock(folder *spool.Folder, at *spool.Block) (*Block, error) {
+	frame, err := folder.Read(at, nil)
+	if err != nil {
+		return nil, err
+	}
+	b := new(Block)
+	if err := b.Unpack(frame); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBlock, err)
+	}
+	return b, nil
+}
+
+// quarantine moves a block that ClickHouse will never take out of the way.
+func (s *sender) quarantine(x *block, why error) {
+	r := s.r
+	path, err := s.toQuarantine(x)
+	if err != nil {
+		r.stats.dropped[dropSpool].Add(uint64(x.rows))
+		r.o.Log.Error().AnErr("why", why).Err(err).Int("rows", x.rows).Msg("request log: ClickHouse will never take a block, and it cannot be put aside: its rows are dropped")
+	} else {
+		r.stats.quarantined.Add(uint64(x.rows))
+		r.o.Log.Error().Err(why).Int("rows", x.rows).Str("file", path).
+			Msg("request log: ClickHouse will never take a block; it was put aside: correct the table and run `relay logs replay FILE`")
+	}
+	if x.stored != nil {
+		_ = r.folder.Load().Ack(x.stored)
+	}
+	s.recycle(x)
+}
+
+func (s *sender) toQuarantine(x *block) (string, error) {
+	if s.r.o.Files.Dir == "" {
+		return "", errNoFolder
+	}
+	var frame []byte
+	if x.stored != nil {
+		var err error
+		if frame, err = s.r.folder.Load().Read(x.stored, nil); err != nil {
+			return "", err
+		}
+	} else {
+		var native proto.Buffer
+		if err := x.batch.Encode(&native); err != nil {
+			return "", err
+		}
+		frame = spool.RawFrame(nil, native.Buf)
+	}
+	name := filePrefix + "." + strings.ReplaceAll(x.token, "/", "-")
+	return spool.Quarantine(filepath.Join(s.r.o.Files.Dir, "quarantine"), name, spool.Header{Rows: x.rows, Token: x.token, Target: x.target}, frame)
+}

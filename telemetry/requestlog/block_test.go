@@ -1,0 +1,244 @@
+package requestlog
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"streamrelay/configs"
+	"streamrelay/telemetry"
+	"streamrelay/telemetry/clickhouse/chtest"
+	"streamrelay/telemetry/spool"
+)
+
+// fixed returns a batch of rows that are the same in every run.
+func fixed(n int) *Batch {
+	o := options()
+	names := newNames(&o)
+	b := NewBatch(n)
+	var row Row
+	for i := range n {
+		q := request(i)
+		q.ID = [16]byte{0x01, 0x9a, 0xb2, 0xc3, 0xd4, 0xe5, 0x70, 0x01, 0x80, 0xff, 1, 2, 3, 4, 5, byte(i)}
+		q.RequestID = telemetry.AppendID(nil, q.ID)
+		if i == 1 {
+			q.RequestID = []byte("mine")
+		}
+		names.fill(&row, q, names.model(q))
+		row.Endpoint, row.Upstream, row.Credential = names.endpoint(q.Endpoint), names.upstream(q.Upstream), names.credential(q.Upstream, q.Credential)
+		b.Append(&row)
+	}
+	return b
+}
+
+func TestBlockBytes(t *testing.T) {
+	var native proto.Buffer
+	if err := fixed(3).Encode(&native); err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "block.hex")
+	got := hex.Dump(native.Buf)
+	if os.Getenv("UPDATE_GOLDEN") == "1" {
+		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the block is not %s any more; got\n%s", golden, got)
+	}
+}
+
+func TestRowsComeBackAsTheyWereAppended(t *testing.T) {
+	b := fixed(100)
+	block, err := copyOf(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := NewBatch(100)
+	var row Row
+	for i := range block.Rows() {
+		block.Row(i, &row)
+		again.Append(&row)
+	}
+	twice, err := copyOf(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first, second Row
+	for i := range block.Rows() {
+		block.Row(i, &first)
+		twice.Row(i, &second)
+		if !reflect.DeepEqual(first, second) {
+			t.Fatalf("row %d: %+v, then %+v", i, first, second)
+		}
+	}
+	block.Row(7, &first)
+	want := Row{
+		ID: first.ID, Start: 1795521600007, Instance: "relay-1", Tenant: "globex", KeyID: "k2", Method: "POST", Endpoint: "chat_completions",
+		Model: "m4", Upstream: "beta", Credential: "1", Status: 200, UpstreamStatus: 200, EndReason: "completed", Stream: true, Attempts: 1,
+		UsageSource: telemetry.UsageProvider, Input: 12, Output: 7, Cached: 4,
+		Duration: 3200000, UpstreamHead: 90000, FirstEvent: 95000, TTFT: 107000, Overhead: 80, GapP50: 20000, GapMax: 3000000,
+		Events: 4, ContentEvents: 3, BytesIn: 120, BytesOut: 4096, UserAgent: "OpenAI/Python 1.2.3",
+		ClientIP: [16]byte{10: 0xff, 11: 0xff, 12: 192, 14: 2, 15: 7},
+	}
+	if first != want {
+		t.Errorf("got  %+v\nwant %+v", first, want)
+	}
+}
+
+func TestClientsCannotGrowAColumnAndTheirTextIsCut(t *testing.T) {
+	o := options()
+	n := newNames(&o)
+	b := NewBatch(3000)
+	var row Row
+	for i := range 3000 {
+		q := request(0)
+		q.Model, q.UpstreamStatus = fmt.Appendf(nil, "invented-%d%s", i, strings.Repeat("x", 300)), 404
+		q.UserAgent = fmt.Appendf(nil, "agent-%d", i)
+		n.fill(&row, q, n.model(q))
+		if row.Model != "other" || len(row.ModelRequested) != maxText {
+			t.Fatalf("model %q, requested %d bytes", row.Model, len(row.ModelRequested))
+		}
+		b.Append(&row)
+	}
+	if len(b.model.values) > 3 || len(b.userAgent.values) > 1025 {
+		t.Errorf("%d models, %d user agents in the dictionaries", len(b.model.values), len(b.userAgent.values))
+	}
+	q := request(0)
+	q.Model = []byte("found")
+	if m := n.model(q); m == nil || m.name != "found" {
+		t.Error("a model that an upstream answered is not known")
+	}
+}
+
+func TestUnknownPriceOrUsageIsUnknownCost(t *testing.T) {
+	o := options()
+	n := newNames(&o)
+	for _, c := range []struct {
+		name, model string
+		upstream    int
+		usage       telemetry.UsageSource
+		cost        int64
+		known       bool
+	}{
+		{"cached tokens within the input", "m1", 0, telemetry.UsageProvider, 8*500 + 4*50 + 10*1500, true},
+		{"cached tokens beside the input", "m1", 1, telemetry.UsageProvider, 12*500 + 4*50 + 10*1500, true},
+		{"no price", "m2", 0, telemetry.UsageProvider, 0, false},
+		{"no usage", "m1", 0, telemetry.UsageUnknown, 0, false},
+	} {
+		q := request(10)
+		q.Model, q.Upstream, q.UsageSource = []byte(c.model), c.upstream, c.usage
+		q.Usage = telemetry.Usage{Input: 12, Output: 10, Cached: 4, CacheWrite: -1, Reasoning: -1}
+		var row Row
+		n.fill(&row, q, n.model(q))
+		if row.Cost != c.cost || row.CostKnown != c.known {
+			t.Errorf("%s: %d, %t", c.name, row.Cost, row.CostKnown)
+		}
+	}
+}
+
+func TestAppendAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	r := unsealed(2)
+	list := requests(1024)
+	i := 0
+	one := func() { r.Append(list[i%len(list)]); r.reuse(); i++ }
+	for range 2048 {
+		one() // values become known
+	}
+	if n := testing.AllocsPerRun(30_000, one); n != 0 { // over several batches
+		t.Errorf("%v allocations an append", n)
+	}
+	if n := r.Stats().Dropped; n != 0 {
+		t.Errorf("%d rows dropped", n)
+	}
+}
+
+func TestARowThatFindsNoBatchIsCountedAndDoesNotWait(t *testing.T) {
+	r := unsealed(1)
+	q := request(0)
+	for range 2*defaultBlockRows + 7 { // nobody seals
+		r.Append(q)
+	}
+	if got := r.Stats(); got.Appended != 2*defaultBlockRows || got.Dropped != 7 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestTheEngineReadsWhatRecoveryKept: a file that was cut and flipped, after a
+// restart, as ClickHouse's file() sees it.
+func TestTheEngineReadsWhatRecoveryKept(t *testing.T) {
+	s := chtest.Start(t)
+	dir := t.TempDir()
+	o := options()
+	o.Files = configs.RequestLog{Dir: dir, MaxBytes: configs.GiB, Durability: "spool", Fsync: "never"}
+	o.BlockRows, o.Interval = 100, 20*time.Millisecond
+	r := New(o)
+	var want sums
+	record(r, &want, 0, 3000)
+	eventually(t, "the blocks are sealed", func() bool { return r.Stats().Sealed == 3000 })
+	files, err := spool.Files(dir)
+	if err != nil || len(files) != 1 || !files[0].Open {
+		t.Fatalf("%+v, %v", files, err)
+	}
+	data, err := os.ReadFile(files[0].Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(0); err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir() // as a kill would have left it, and a disk that flips a bit
+	place := filepath.Join(dir, "spool", "0")
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	data = data[:len(data)-10]
+	data[len(data)/2] ^= 4
+	if err := os.WriteFile(filepath.Join(place, filepath.Base(files[0].Path)), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Files.Dir = dir
+	if err := New(o).Close(0); err != nil {
+		t.Fatal(err)
+	}
+	got := s.Count("SELECT count() FROM file('" + dir + "/dt=*/*.native.zst', 'Native')")
+	if got < 2800 || got >= 3000 {
+		t.Errorf("the engine reads %d rows of 3000, where two blocks of at most 100 were damaged", got)
+	}
+	if sum := s.Query("SELECT uniqExact(id), countIf(tenant NOT IN ('acme', 'globex', 'initech')), min(input_tokens) FROM file('" + dir + "/dt=*/*.native.zst', 'Native')"); !strings.HasPrefix(sum, fmt.Sprintf("%d\t0\t", got)) {
+		t.Errorf("the engine reads %s", sum)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	var native proto.Buffer
+	if err := fixed(3).Encode(&native); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(native.Buf)
+	f.Add(native.Buf[:100])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var b Block
+		if b.Decode(data) != nil {
+			return
+		}
+		var row Row
+		for i := range b.Rows() {
+			b.Row(i, &row)
+		}
+	})
+}

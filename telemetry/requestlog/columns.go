@@ -1,0 +1,173 @@
+package requestlog
+
+import (
+	"github.com/ClickHouse/ch-go/proto"
+
+	"streamrelay/telemetry"
+)
+
+// SchemaVersion stands in the names of files that hold blocks. It changes when
+// a column changes its meaning; columns that are added do not change it, since
+// blocks name their columns.
+const SchemaVersion = 1
+
+// usageType names the values of telemetry.UsageSource.
+const usageType = "Enum8('unknown' = 0, 'provider' = 1, 'partial' = 2)"
+
+// millisType is the column type of Row.Start.
+const millisType = "DateTime64(3, 'UTC')"
+
+// millis is a DateTime64(3) column of Unix milliseconds.
+type millis struct{ proto.ColInt64 }
+
+func (millis) Type() proto.ColumnType { return millisType }
+
+// usage is the column of UsageSource.
+type usage struct{ proto.ColInt8 }
+
+func (usage) Type() proto.ColumnType { return usageType }
+
+// nullable is a Nullable(Int64) column.
+type nullable struct {
+	null  proto.ColUInt8
+	value proto.ColInt64
+}
+
+func (*nullable) Type() proto.ColumnType         { return "Nullable(Int64)" }
+func (c *nullable) Rows() int                    { return len(c.value) }
+func (c *nullable) EncodeColumn(b *proto.Buffer) { c.null.EncodeColumn(b); c.value.EncodeColumn(b) }
+func (c *nullable) WriteColumn(w *proto.Writer)  { c.null.WriteColumn(w); c.value.WriteColumn(w) }
+func (c *nullable) Reset()                       { c.null.Reset(); c.value.Reset() }
+func (c *nullable) add(v int64, known bool) {
+	null := uint8(1)
+	if known {
+		null = 0
+	}
+	c.null, c.value = append(c.null, null), append(c.value, v)
+}
+
+// columns are the columns of one batch, in the order of the table's.
+type columns struct {
+	id                                                       proto.ColUUID
+	ts                                                       millis
+	instance                                                 *dict
+	clientRequestID                                          proto.ColStr
+	tenant, keyID, method, endpoint, model                   *dict
+	modelRequested                                           proto.ColStr
+	upstream, credential                                     *dict
+	upstreamID                                               proto.ColStr
+	status, upstreamStatus                                   proto.ColUInt16
+	endReason, err                                           *dict
+	stream                                                   proto.ColBool
+	attempts                                                 proto.ColUInt8
+	usageSource                                              usage
+	input, output, cached, cacheWrite, thought               proto.ColUInt64
+	cost                                                     nullable
+	duration, upstreamHead, firstEvent, ttft, overhead       proto.ColUInt64
+	gapP50, gapMax, events, contentEvents, bytesIn, bytesOut proto.ColUInt64
+	clientIP                                                 proto.ColIPv6
+	userAgent                                                *dict
+}
+
+// input lists the columns under their names in the table.
+func (c *columns) list() proto.Input {
+	return proto.Input{
+		{Name: "id", Data: &c.id}, {Name: "ts", Data: &c.ts}, {Name: "instance", Data: c.instance},
+		{Name: "client_request_id", Data: &c.clientRequestID},
+		{Name: "tenant", Data: c.tenant}, {Name: "key_id", Data: c.keyID}, {Name: "method", Data: c.method},
+		{Name: "endpoint", Data: c.endpoint}, {Name: "model", Data: c.model}, {Name: "model_requested", Data: &c.modelRequested},
+		{Name: "upstream", Data: c.upstream}, {Name: "credential", Data: c.credential}, {Name: "upstream_id", Data: &c.upstreamID},
+		{Name: "status", Data: &c.status}, {Name: "upstream_status", Data: &c.upstreamStatus},
+		{Name: "end_reason", Data: c.endReason}, {Name: "error", Data: c.err}, {Name: "stream", Data: &c.stream},
+		{Name: "attempts", Data: &c.attempts}, {Name: "usage_source", Data: &c.usageSource},
+		{Name: "input_tokens", Data: &c.input}, {Name: "output_tokens", Data: &c.output}, {Name: "cached_tokens", Data: &c.cached},
+		{Name: "cache_write_tokens", Data: &c.cacheWrite}, {Name: "reasoning_tokens", Data: &c.thought},
+		{Name: "cost_nano", Data: &c.cost},
+		{Name: "duration_us", Data: &c.duration}, {Name: "upstream_head_us", Data: &c.upstreamHead},
+		{Name: "first_event_us", Data: &c.firstEvent}, {Name: "ttft_us", Data: &c.ttft}, {Name: "overhead_us", Data: &c.overhead},
+		{Name: "gap_p50_us", Data: &c.gapP50}, {Name: "gap_max_us", Data: &c.gapMax},
+		{Name: "events", Data: &c.events}, {Name: "content_events", Data: &c.contentEvents},
+		{Name: "bytes_in", Data: &c.bytesIn}, {Name: "bytes_out", Data: &c.bytesOut},
+		{Name: "client_ip", Data: &c.clientIP}, {Name: "user_agent", Data: c.userAgent},
+	}
+}
+
+// newColumns makes room for rows rows, so that an append never grows a column.
+func newColumns(rows int) *columns {
+	u64 := func() proto.ColUInt64 { return make(proto.ColUInt64, 0, rows) }
+	str := func(each int) proto.ColStr {
+		return proto.ColStr{Buf: make([]byte, 0, rows*each+2*maxText), Pos: make([]proto.Position, 0, rows)}
+	}
+	all := func() *dict { return newDict(rows, maxDict) }
+	return &columns{
+		id: make(proto.ColUUID, 0, rows), ts: millis{make(proto.ColInt64, 0, rows)}, instance: all(), clientRequestID: str(36),
+		tenant: all(), keyID: all(), method: newDict(rows, 64), endpoint: all(), model: all(), modelRequested: str(8),
+		upstream: all(), credential: all(), upstreamID: str(36),
+		status: make(proto.ColUInt16, 0, rows), upstreamStatus: make(proto.ColUInt16, 0, rows),
+		endReason: all(), err: all(), stream: make(proto.ColBool, 0, rows), attempts: make(proto.ColUInt8, 0, rows),
+		usageSource: usage{make(proto.ColInt8, 0, rows)},
+		input:       u64(), output: u64(), cached: u64(), cacheWrite: u64(), thought: u64(),
+		cost:     nullable{make(proto.ColUInt8, 0, rows), make(proto.ColInt64, 0, rows)},
+		duration: u64(), upstreamHead: u64(), firstEvent: u64(), ttft: u64(), overhead: u64(),
+		gapP50: u64(), gapMax: u64(), events: u64(), contentEvents: u64(), bytesIn: u64(), bytesOut: u64(),
+		clientIP: make(proto.ColIPv6, 0, rows), userAgent: newDict(rows, 1024), // clients choose it
+	}
+}
+
+// add appends row, copying its text.
+func (c *columns) add(row *Row) {
+	c.id = append(c.id, row.ID)
+	c.ts.ColInt64 = append(c.ts.ColInt64, row.Start)
+	c.instance.add(row.Instance)
+	c.clientRequestID.Append(row.ClientRequestID)
+	c.tenant.add(row.Tenant)
+	c.keyID.add(row.KeyID)
+	c.method.add(row.Method)
+	c.endpoint.add(row.Endpoint)
+	c.model.add(row.Model)
+	c.modelRequested.Append(row.ModelRequested)
+	c.upstream.add(row.Upstream)
+	c.credential.add(row.Credential)
+	c.upstreamID.Append(row.UpstreamID)
+	c.status = append(c.status, row.Status)
+	c.upstreamStatus = append(c.upstreamStatus, row.UpstreamStatus)
+	c.endReason.add(row.EndReason)
+	c.err.add(row.Error)
+	c.stream = append(c.stream, row.Stream)
+	c.attempts = append(c.attempts, row.Attempts)
+	c.usageSource.ColInt8 = append(c.usageSource.ColInt8, int8(row.UsageSource))
+	c.input = append(c.input, row.Input)
+	c.output = append(c.output, row.Output)
+	c.cached = append(c.cached, row.Cached)
+	c.cacheWrite = append(c.cacheWrite, row.CacheWrite)
+	c.thought = append(c.thought, row.Thought)
+	c.cost.add(row.Cost, row.CostKnown)
+	c.duration = append(c.duration, row.Duration)
+	c.upstreamHead = append(c.upstreamHead, row.UpstreamHead)
+	c.firstEvent = append(c.firstEvent, row.FirstEvent)
+	c.ttft = append(c.ttft, row.TTFT)
+	c.overhead = append(c.overhead, row.Overhead)
+	c.gapP50 = append(c.gapP50, row.GapP50)
+	c.gapMax = append(c.gapMax, row.GapMax)
+	c.events = append(c.events, row.Events)
+	c.contentEvents = append(c.contentEvents, row.ContentEvents)
+	c.bytesIn = append(c.bytesIn, row.BytesIn)
+	c.bytesOut = append(c.bytesOut, row.BytesOut)
+	c.clientIP = append(c.clientIP, row.ClientIP)
+	c.userAgent.add(row.UserAgent)
+}
+
+// room reports whether the longest row still fits without growing.
+func (c *columns) room() bool {
+	for _, s := range [...]*proto.ColStr{&c.clientRequestID, &c.modelRequested, &c.upstreamID} {
+		if cap(s.Buf)-len(s.Buf) < maxText {
+			return false
+		}
+	}
+	return len(c.id) < cap(c.id)
+}
+
+// UsageName is the name of a value of telemetry.UsageSource.
+func UsageName(s telemetry.UsageSource) string {
+	return [...]string{"unknown", "provider", "partial"}[min(s, telemetry.UsagePartial)]
+}

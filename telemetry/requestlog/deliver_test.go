@@ -1,0 +1,135 @@
+package requestlog
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// record appends the exchanges from..to and waits for batches where there are
+// none, since these tests are about what was taken.
+func record(r *Recorder, want *sums, from, to int) {
+	for i := from; i < to; i++ {
+		q := request(i)
+		for before := r.Stats().Dropped; ; before = r.Stats().Dropped {
+			r.Append(q)
+			if r.Stats().Dropped == before {
+				break
+			}
+			time.Sleep(time.Millisecond)
+			r.stats.dropped[dropQueue].Add(^uint64(0))
+		}
+		want.add(q)
+	}
+}
+
+func TestEveryRowIsStoredOnceWhateverHappensToAnInsert(t *testing.T) {
+	s, o := store(t)
+	var log journal
+	o.Log, o.BlockRows, o.Interval, o.Timeout = zerolog.New(&log), 500, 50*time.Millisecond, 2*time.Second
+	rows, outage := 2000, time.Duration(0)
+	if long() {
+		rows, outage, o.BlockRows, o.Timeout = 100_000, time.Minute, 5000, 10*time.Second
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	r := New(o)
+	defer r.Close(0)
+	var want sums
+	n := 0
+	for _, fault := range []struct {
+		name     string
+		settings []string
+		lasts    time.Duration
+	}{
+		{"none", nil, 0},
+		{"drop-ack", []string{"count", "3", "after", "1"}, 0},
+		{"drop-insert", []string{"count", "3"}, 0},
+		{"exception", []string{"code", "252", "count", "3", "inserts", "1"}, 0},
+		{"exception", []string{"code", "241", "count", "2", "inserts", "1"}, 0},
+		{"hang-query", []string{"count", "1", "inserts", "1"}, 0},
+		{"refuse", nil, outage},
+		{"http", nil, 0},
+		{"slow", []string{"delay", "20ms", "inserts", "1"}, 0},
+		{"drop-ack", []string{"count", "2"}, 0},
+	} {
+		s.Fault(fault.name, fault.settings...)
+		record(r, &want, n, n+rows)
+		n += rows
+		eventually(t, "the rows are sealed", func() bool { return r.Stats().Sealed == uint64(n) })
+		if fault.name == "refuse" {
+			eventually(t, "the outage is noticed", func() bool { return log.count(`"state":"nothing_listens"`) > 0 })
+			time.Sleep(fault.lasts)
+		}
+		if len(fault.settings) == 0 { // the others end by themselves
+			s.Fault("none")
+		}
+		eventually(t, fmt.Sprintf("the rows of %s are stored", fault.name), func() bool { return r.Stats().Stored == uint64(n) })
+	}
+	if err := r.Close(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+	if got := r.Stats(); got.Dropped != 0 || got.Waiting != 0 || got.Quarantined != 0 {
+		t.Errorf("%+v", got)
+	}
+	t.Logf("%+v", r.Stats())
+	wantStored(t, s, want)
+	if states := log.count(`"state":"nothing_listens"`); states != 1 {
+		t.Errorf("the outage was logged %d times, want once", states)
+	}
+}
+
+// TestABlockWhoseAcknowledgementWasLostIsNotDoubledAfterItsTokenIsForgotten:
+// others insert more blocks than the table remembers tokens before the retry,
+// and after a restart nothing is known of the attempt.
+func TestABlockWhoseAcknowledgementWasLostIsNotDoubledAfterItsTokenIsForgotten(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart=%t", restart), func(t *testing.T) {
+			s, o := store(t)
+			blocks := 120
+			if long() {
+				blocks = 12_000
+			} else {
+				for _, table := range []string{"request_log", "usage_1h"} {
+					s.Query("ALTER TABLE relay." + table + " MODIFY SETTING non_replicated_deduplication_window = 100")
+				}
+			}
+			o.BlockRows, o.Interval, o.Backoff = 100, 20*time.Millisecond, 50*time.Millisecond
+			s.Fault("drop-ack", "count", "1", "after", "1")
+			r := New(o)
+			var want sums
+			record(r, &want, 0, 200)
+			eventually(t, "an acknowledgement is lost", func() bool { return s.Hits() == 1 })
+			s.Fault("refuse") // the retry finds nobody
+			if restart {
+				if err := r.Close(0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range blocks { // others go on; over HTTP the fault does not hit them
+				s.Query(fmt.Sprintf("INSERT INTO relay.request_log (id, ts, tenant, model, end_reason) SETTINGS insert_deduplication_token = 'other-%d' SELECT generateUUIDv4(), toDateTime64('2026-11-24 12:00:00', 3, 'UTC'), 'other', 'm1', 'completed'", i))
+			}
+			want.rows += uint64(blocks)
+			s.Fault("none")
+			if restart {
+				r = New(o)
+			}
+			eventually(t, "all is stored", func() bool { return r.Stats().Waiting == 0 && (restart || r.Stats().Stored == 200) })
+			if err := r.Close(10 * time.Second); err != nil {
+				t.Error(err)
+			}
+			if r.Stats().Lookups == 0 {
+				t.Error("the ids were not looked up")
+			}
+			wantStored(t, s, want)
+		})
+	}
+}
+
+func long() bool { return os.Getenv("RELAY_TEST_LONG") != "" }

@@ -1,0 +1,122 @@
+package requestlog
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"streamrelay/telemetry/clickhouse/chtest"
+)
+
+func TestATableThatLacksColumnsGetsTheRest(t *testing.T) {
+	s, o := store(t)
+	var log journal
+	o.Log, o.Interval = zerolog.New(&log), 20*time.Millisecond
+	s.Query("ALTER TABLE relay.request_log DROP COLUMN gap_max_us, DROP COLUMN user_agent")
+	r := New(o)
+	var want sums
+	record(r, &want, 0, 100)
+	eventually(t, "the rows are stored", func() bool { return r.Stats().Stored == 100 })
+	if err := r.Close(time.Second); err != nil {
+		t.Error(err)
+	}
+	wantStored(t, s, want)
+	if log.count(`"columns":"gap_max_us, user_agent"`) != 1 {
+		t.Errorf("not said once:\n%s", log.String())
+	}
+}
+
+func TestRowsWaitForAMissingTableAndAreSentOnceItIsThere(t *testing.T) {
+	s := chtest.Start(t)
+	o := options()
+	o.Files.Dir, o.ClickHouse.Database, o.ClickHouse.Username, o.ClickHouse.Address = t.TempDir(), "relay", "default", s.Native
+	o.Interval = 20 * time.Millisecond
+	o.ClickHouse.Compression = "zstd"
+	var log journal
+	o.Log = zerolog.New(&log)
+	r := New(o)
+	var want sums
+	record(r, &want, 0, 100)
+	eventually(t, "it is said", func() bool { return log.count(`"state":"no_database"`) == 1 })
+	migrate(t, s, &o.ClickHouse)
+	eventually(t, "the rows are stored", func() bool { return r.Stats().Stored == 100 })
+	if err := r.Close(time.Second); err != nil {
+		t.Error(err)
+	}
+	wantStored(t, s, want)
+}
+
+func TestABlockThatIsNeverTakenIsPutAsideAndTheQueueGoesOn(t *testing.T) {
+	s, o := store(t)
+	var log journal
+	o.Log, o.BlockRows, o.Interval = zerolog.New(&log), 100, 20*time.Millisecond
+	s.Fault("exception", "code", "117", "inserts", "1", "count", "1")
+	r := New(o)
+	var want sums
+	record(r, &want, 0, 1000)
+	eventually(t, "the others are stored", func() bool { return r.Stats().Stored+r.Stats().Quarantined == 1000 })
+	if err := r.Close(time.Second); err != nil {
+		t.Error(err)
+	}
+	aside, _ := filepath.Glob(filepath.Join(o.Files.Dir, "quarantine", "*.native.zst"))
+	if len(aside) != 1 {
+		t.Fatalf("put aside: %q; %+v\n%s", aside, r.Stats(), log.String())
+	}
+	kept := s.Count("SELECT count() FROM file('" + aside[0] + "', 'Native')")
+	if kept == 0 || kept != r.Stats().Quarantined || s.Count("SELECT uniqExact(id) FROM relay.request_log") != 1000-kept {
+		t.Errorf("%d rows put aside, %+v", kept, r.Stats())
+	}
+}
+
+// TestEveryDurabilityKeepsAllRowsAcrossAnOutageAndARestart: with memory, what
+// does not fit there goes to files.
+func TestEveryDurabilityKeepsAllRowsAcrossAnOutageAndARestart(t *testing.T) {
+	for _, durability := range []string{"memory", "spool", "wal"} {
+		t.Run(durability, func(t *testing.T) {
+			s, o := store(t)
+			o.Files.Durability, o.BlockRows = durability, 200
+			s.Fault("refuse")
+			r := New(o)
+			var want sums
+			record(r, &want, 0, 5000)
+			if err := r.Close(50 * time.Millisecond); err != nil {
+				t.Error(err)
+			}
+			s.Fault("none")
+			r = New(o)
+			record(r, &want, 5000, 6000)
+			eventually(t, "all is stored", func() bool { return r.Stats().Stored == 6000 })
+			if err := r.Close(time.Second); err != nil {
+				t.Error(err)
+			}
+			wantStored(t, s, want)
+		})
+	}
+}
+
+// TestBlocksGoRoundTheShardsAndADoubtfulOneStaysAtItsOwn: two servers are two
+// shards; an acknowledgement that one of them owes is not sought at the other.
+func TestBlocksGoRoundTheShardsAndADoubtfulOneStaysAtItsOwn(t *testing.T) {
+	a, o := store(t)
+	b := chtest.Start(t)
+	o.ClickHouse.Shards, o.ClickHouse.Address = [][]string{{a.Native}, {"127.0.0.1:1", b.Native}}, "" // b's first replica is down
+	migrate(t, b, &o.ClickHouse)
+	o.BlockRows, o.Interval = 100, 20*time.Millisecond
+	a.Fault("drop-ack", "count", "1")
+	r := New(o)
+	var want sums
+	record(r, &want, 0, 4000)
+	eventually(t, "all is stored", func() bool { return r.Stats().Stored == 4000 })
+	if err := r.Close(time.Second); err != nil {
+		t.Error(err)
+	}
+	atA, atB := a.Count("SELECT uniqExact(id) FROM relay.request_log"), b.Count("SELECT uniqExact(id) FROM relay.request_log")
+	if rows := a.Count("SELECT count() FROM relay.request_log") + b.Count("SELECT count() FROM relay.request_log"); rows != 4000 || atA+atB != 4000 || atA == 0 || atB == 0 {
+		t.Errorf("%d rows, %d ids at one shard and %d at the other", rows, atA, atB)
+	}
+	if hits := a.Hits(); hits != 1 {
+		t.Errorf("%d acknowledgements were lost, want 1", hits)
+	}
+}

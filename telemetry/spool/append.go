@@ -1,0 +1,223 @@
+package spool
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Append writes one block, a zstd frame, with one write. h.Seq and h.Sealed
+// are filled in. With taken the caller has the block at hand and delivers it;
+// else Take will find it. After an error nothing of the block is in the file,
+// and the caller still has it.
+func (s *Folder) Append(h Header, frame []byte, taken bool) (*Block, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.o.Now()
+	if err := s.roomLocked(now, int64(len(frame)+maxHeader)); err != nil {
+		return nil, err
+	}
+	if s.active == nil {
+		if err := s.createLocked(now); err != nil {
+			return nil, fmt.Errorf("create spool file: %w", err)
+		}
+	}
+	a := s.active
+	h.Seq, h.Sealed = s.seq+1, now.UnixMilli()
+	var err error
+	if s.buf, err = appendHeader(s.buf[:0], &h, frame); err != nil {
+		return nil, fmt.Errorf("write spool: %w", err)
+	}
+	head := len(s.buf)
+	s.buf = append(s.buf, frame...)
+	if _, err = a.f.WriteAt(s.buf, a.size); err == nil && s.o.Fsync == FsyncBlock {
+		err = a.f.Sync()
+	}
+	if err != nil { // the disk is full, most often: leave no half of a block
+		if cut := a.f.Truncate(a.size); cut != nil {
+			s.abandonLocked()
+		}
+		return nil, fmt.Errorf("write spool: %w", err)
+	}
+	if cap(s.buf) > 8<<20 {
+		s.buf = nil
+	}
+	b := &Block{Header: h, file: a, off: a.size + int64(head)}
+	if taken {
+		b.state = stateTaken
+	}
+	s.seq++
+	s.dirty = true
+	a.size += int64(head + len(frame))
+	a.blocks = append(a.blocks, b)
+	a.unacked++
+	s.waiting.Add(int64(b.Rows))
+	s.publish()
+	return b, nil
+}
+
+// createLocked makes a new active file.
+func (s *Folder) createLocked(now time.Time) error {
+	s.nFile++
+	base := fmt.Sprintf("%s.%s-%06d", s.o.Prefix, s.o.Boot, s.nFile)
+	path := filepath.Join(s.dir, base+openEnding)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	s.active = &file{path: path, base: base, f: f, opened: now}
+	s.files = append(s.files, s.active)
+	return nil
+}
+
+// roomLocked closes the active file where it is due, and drops the oldest
+// files until n more bytes fit.
+func (s *Folder) roomLocked(now time.Time, n int64) error {
+	if s.dueLocked(now, n) {
+		if err := s.rotateLocked(); err != nil {
+			return fmt.Errorf("close spool file: %w", err)
+		}
+	}
+	if s.o.Store {
+		return nil // pruned as a whole, by Tick
+	}
+	total := int64(0)
+	for _, f := range s.files {
+		total += f.size
+	}
+	for total+n > s.o.MaxBytes {
+		if len(s.files) == 0 {
+			return ErrFull
+		}
+		if s.files[0] == s.active {
+			if err := s.rotateLocked(); err != nil || len(s.files) == 0 {
+				return err
+			}
+		}
+		oldest := s.files[0]
+		total -= oldest.size
+		s.dropFileLocked(oldest, DropFull)
+	}
+	return nil
+}
+
+func (s *Folder) dueLocked(now time.Time, n int64) bool {
+	a := s.active
+	if a == nil || a.size == 0 {
+		return false
+	}
+	return a.size+n > s.o.FileBytes || now.Sub(a.opened) >= s.o.FileAge ||
+		s.o.Store && now.UTC().YearDay() != a.opened.UTC().YearDay()
+}
+
+// rotateLocked closes the active file. Where every block of it has been
+// acknowledged it is emptied instead, and used again.
+func (s *Folder) rotateLocked() error {
+	a := s.active
+	if a == nil {
+		return nil
+	}
+	if a.unacked == 0 && !s.closed {
+		// The blocks first: acknowledgements of blocks that are not there do no
+		// harm, blocks without theirs would be sent again.
+		if err := a.f.Truncate(0); err != nil {
+			return err
+		}
+		a.closeAck()
+		if err := remove(a.ackPath()); err != nil {
+			return err
+		}
+		a.size, a.blocks, a.head, a.opened = 0, nil, 0, s.o.Now()
+		s.dirty = false
+		s.publish()
+		return nil
+	}
+	s.active = nil
+	defer a.f.Close()
+	if a.unacked == 0 {
+		s.forgetLocked(a)
+		return nil
+	}
+	if s.o.Fsync != FsyncNever {
+		if err := a.f.Sync(); err != nil {
+			return err
+		}
+	}
+	s.dirty = false
+	return s.sealLocked(a)
+}
+
+// sealLocked gives a file that is complete its name.
+func (s *Folder) sealLocked(a *file) error {
+	dir := s.dir
+	if s.o.Store {
+		day := time.UnixMilli(a.blocks[0].Sealed).UTC().Format("2006-01-02")
+		dir = filepath.Join(s.root, "dt="+day)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(dir, a.base+ending)
+	if err := os.Rename(a.path, path); err != nil {
+		return err
+	}
+	a.path = path
+	if s.o.Fsync != FsyncNever {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	if s.o.Store { // from now on it is the log's, not ours
+		for _, b := range a.blocks {
+			s.waiting.Add(-int64(b.Rows))
+		}
+		s.unlistLocked(a)
+		s.publish()
+	}
+	return nil
+}
+
+// abandonLocked leaves an active file that cannot even be cut: what is whole
+// in it stays and is found by the next start.
+func (s *Folder) abandonLocked() {
+	a := s.active
+	s.active = nil
+	_ = a.f.Close()
+}
+
+// Tick does what is due: syncs, closes an old active file, drops what is too
+// old, and takes over the files of dead processes. Call it each second or so.
+func (s *Folder) Tick() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.o.Now()
+	var err error
+	if s.dueLocked(now, 0) {
+		err = s.rotateLocked()
+	} else if s.dirty && s.o.Fsync == FsyncInterval && now.Sub(s.synced) >= syncEvery && s.active != nil {
+		s.synced, s.dirty = now, false
+		err = s.active.f.Sync()
+	}
+	if !now.Before(s.adoptDue) {
+		s.adopt()
+		if s.o.Store {
+			s.pruneStore(now)
+		}
+		s.publish()
+	}
+	if !s.o.Store && s.o.MaxAge > 0 {
+		old := now.Add(-s.o.MaxAge).UnixMilli()
+		for len(s.files) > 0 && s.files[0] != s.active {
+			f := s.files[0]
+			if len(f.blocks) > 0 && f.blocks[len(f.blocks)-1].Sealed > old {
+				break
+			}
+			s.dropFileLocked(f, DropAge)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
