@@ -54,6 +54,9 @@ func (c *Conn) Describe(ctx context.Context, table string) (*Table, error) {
 		return nil, &DialError{Address: c.address, Kind: KindTable,
 			Text: fmt.Sprintf("there is no table %q in database %q, or the user may not see it: run `relay migrate`", table, c.database)}
 	}
+	if err := c.migrated(ctx); err != nil {
+		return nil, err
+	}
 	t := &Table{Name: quote(c.database) + "." + quote(table), Columns: make(map[string]bool, len(rows)), plain: table, database: c.database}
 	for _, r := range rows {
 		t.Columns[r[0]] = true
@@ -66,6 +69,21 @@ func (c *Conn) Describe(ctx context.Context, table string) (*Table, error) {
 		t.Window, t.Remembers = window(engine[0][0])
 	}
 	return t, nil
+}
+
+// viewVersion is the migration that makes the rollup's view.
+const viewVersion = 5
+
+// migrated reports a migration under way: rows that are stored between the
+// making of the table and that of its view would be missing from the rollup.
+// Tables that `relay migrate` did not make are taken as they are.
+func (c *Conn) migrated(ctx context.Context) error {
+	applied, err := c.applied(ctx)
+	if err != nil || applied == nil || applied[viewVersion] != "" {
+		return err
+	}
+	return &DialError{Address: c.address, Kind: KindTable,
+		Text: fmt.Sprintf("the tables in database %q are being made, or their making was cut off: run `relay migrate`", c.database)}
 }
 
 var (

@@ -55,7 +55,7 @@ func (c *Conn) applied(ctx context.Context) (map[int]string, error) {
 		return nil, fmt.Errorf("look for schema_migrations: %w", c.Explain(err))
 	}
 	if len(rows) == 0 {
-		return nil, nil
+		return nil, nil // never migrated
 	}
 	rows, err = c.strings(ctx, 2, "SELECT toString(version), argMax(checksum, applied_at) FROM "+quote(c.database)+".schema_migrations GROUP BY version")
 	if err != nil {

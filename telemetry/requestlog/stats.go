@@ -25,13 +25,12 @@ var dropReasons = [numDropReasons]string{"queue_full", "no_spool"}
 // stats count rows, from the start of the process.
 type stats struct {
 	sealed, spooled, stored, replayed, quarantined atomic.Uint64
-	lookups, found                                 atomic.Uint64 // blocks looked up by their ids, and rows found there
 	dropped                                        [numDropReasons]atomic.Uint64
 	lostAtClose                                    atomic.Uint64
 	insertErrors                                   [clickhouse.ClassPoison + 1]atomic.Uint64
 	inserts                                        atomic.Uint64
-	lastStored                                     atomic.Int64 // Unix milliseconds
-
+	lookups                                        atomic.Uint64 // blocks looked up by their ids
+	lastStored                                     atomic.Int64  // Unix milliseconds
 }
 
 // Stats are the figures of a recorder, in rows unless named otherwise.
