@@ -168,7 +168,7 @@ func childFile(t *testing.T, up *upstream, more string) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "relay.yaml")
-	yaml := "listen: 127.0.0.1:0\nkeys: {file: " + strconv.Quote(filepath.Join(dir, "keys.yaml")) + "}\n" + upstreamsYAML(up, "") + strings.ReplaceAll(more, "%s", dir)
+	yaml := "listen: 127.0.0.1:0\nrequest_log: {dir: " + strconv.Quote(filepath.Join(dir, "request-log")) + "}\nkeys: {state_file: \"\", file: " + strconv.Quote(filepath.Join(dir, "keys.yaml")) + "}\n" + upstreamsYAML(up, "") + strings.ReplaceAll(more, "%s", dir)
 	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}

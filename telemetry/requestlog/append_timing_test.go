@@ -15,13 +15,13 @@ func unsealed(n int) *Recorder {
 	o := options()
 	r := &Recorder{
 		o: o, names: newNames(&o), shards: make([]shard, n),
-		free: make(chan *Batch, 2*n), full: make(chan *Batch, 2*n),
+		full: make(chan *Batch, 2*n),
 	}
 	for range 2 * n {
-		r.free <- NewBatch(defaultBlockRows)
+		r.free.put(NewBatch(defaultBlockRows))
 	}
 	for i := range r.shards {
-		r.shards[i].batch = <-r.free
+		r.shards[i].batch = r.free.get()
 	}
 	return r
 }

@@ -82,7 +82,7 @@ type Recorder struct {
 	o      Options
 	names  *names
 	shards []shard
-	free   chan *Batch
+	free   freeBatches
 	full   chan *Batch // has room for every batch there is
 	stop   chan struct{}
 	done   sync.WaitGroup
@@ -141,13 +141,13 @@ func New(o Options) *Recorder {
 	batches := 3*n + 3 // being filled, being sealed, waiting to be sent
 	r := &Recorder{
 		o: o, names: newNames(&o), shards: make([]shard, n),
-		free: make(chan *Batch, batches), full: make(chan *Batch, batches), stop: make(chan struct{}),
+		full: make(chan *Batch, batches), stop: make(chan struct{}),
 	}
 	for range batches {
-		r.free <- NewBatch(o.BlockRows)
+		r.free.put(NewBatch(o.BlockRows))
 	}
 	for i := range r.shards {
-		r.shards[i].batch = <-r.free
+		r.shards[i].batch = r.free.get()
 	}
 	r.seal.init(r)
 	if o.ClickHouse.Enabled() {
@@ -169,9 +169,7 @@ func New(o Options) *Recorder {
 func (r *Recorder) Append(q *telemetry.Request) {
 	s := r.lock(q)
 	if s.batch == nil {
-		select {
-		case s.batch = <-r.free:
-		default:
+		if s.batch = r.free.get(); s.batch == nil {
 			s.mu.Unlock()
 			r.stats.dropped[dropQueue].Add(1)
 			return
@@ -185,12 +183,8 @@ func (r *Recorder) Append(q *telemetry.Request) {
 		s.first = (q.Start + q.Duration) / 1e6
 	}
 	if !b.Append(row) {
-		s.batch = nil
 		r.full <- b // has room for every batch
-		select {
-		case s.batch = <-r.free:
-		default:
-		}
+		s.batch = r.free.get()
 	}
 	s.rows++
 	s.mu.Unlock()
@@ -234,11 +228,7 @@ func (r *Recorder) takeOld(now time.Time, all bool) {
 			s.mu.Unlock()
 			continue
 		}
-		s.batch = nil
-		select {
-		case s.batch = <-r.free:
-		default:
-		}
+		s.batch = r.free.get()
 		s.mu.Unlock()
 		r.full <- b
 	}
@@ -247,7 +237,33 @@ func (r *Recorder) takeOld(now time.Time, all bool) {
 // recycle gives a batch back.
 func (r *Recorder) recycle(b *Batch) {
 	b.Reset()
-	r.free <- b // has room for every batch
+	r.free.put(b)
+}
+
+// freeBatches are those that nobody fills or sends. The one that came last goes
+// first: its memory is most likely still in a cache, and in use at all.
+type freeBatches struct {
+	mu   sync.Mutex // for one push or pop; a request takes it once in a batch
+	list []*Batch
+}
+
+func (f *freeBatches) put(b *Batch) {
+	f.mu.Lock()
+	f.list = append(f.list, b)
+	f.mu.Unlock()
+}
+
+// get returns nil where there is none.
+func (f *freeBatches) get() *Batch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.list)
+	if n == 0 {
+		return nil
+	}
+	b := f.list[n-1]
+	f.list = f.list[:n-1]
+	return b
 }
 
 // Close seals what has come, gives the senders wait to store what is sealed,

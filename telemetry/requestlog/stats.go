@@ -104,14 +104,14 @@ func (r *Recorder) Publish(t *telemetry.Telemetry) {
 		}
 		return 0
 	})
-	if len(r.senders) == 0 {
-		return
-	}
 	for c := clickhouse.ClassNetwork; c <= clickhouse.ClassPoison; c++ {
 		counter("relay_log_insert_errors_total", telemetry.Label("class", c.String()), "Attempts to store a block that failed, by what is done about it.", &s.insertErrors[c])
 	}
 	t.Describe("relay_log_last_insert_timestamp_seconds", "When ClickHouse last acknowledged a block, in Unix seconds.")
 	t.Gauge("relay_log_last_insert_timestamp_seconds", "", func() float64 { return float64(s.lastStored.Load()) / 1e3 })
+	if len(r.senders) == 0 {
+		return
+	}
 	t.Describe("relay_log_shard_up", "1 while blocks go to the shard as they are sealed, 0 while they wait in files.")
 	for i, to := range r.senders {
 		t.Gauge("relay_log_shard_up", telemetry.Label("shard", strconv.Itoa(i)), func() float64 {
