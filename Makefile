@@ -6,10 +6,17 @@ REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
 FUZZTIME ?= 20s
 BENCHTIME ?= 10s
+DESTDIR ?=
+PREFIX ?= /usr
+BINARY ?= bin/relay
+LICENCES ?=
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race fuzz microbench bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover servers clean
+.PHONY: help build run test race fuzz microbench bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,8 +75,54 @@ lint: ## gofmt, vet, staticcheck
 cover: ## coverage by package
 	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
 
+.PHONY: install uninstall release deploytest vulncheck
+
+bin/relay:
+	@$(MAKE) --no-print-directory build
+
+SYSTEM := $(DESTDIR)$(PREFIX)
+SHARED := $(SYSTEM)/share/doc/relay
+# What is written once, then the operator's.
+SETTINGS := relay.yaml blue.env green.env
+
+install: $(BINARY) ## binary, systemd units and documents below DESTDIR; settings in /etc/relay only where there are none
+	install -Dm755 $(BINARY) $(SYSTEM)/bin/relay
+	install -Dm755 configs/systemd/relay-rollover $(SYSTEM)/sbin/relay-rollover
+	install -d $(SYSTEM)/lib/systemd/system $(DESTDIR)/etc/relay
+	for unit in relay.socket relay@.service; do \
+	  sed 's|/usr/bin/relay|$(PREFIX)/bin/relay|; s|/usr/share/doc|$(PREFIX)/share/doc|' configs/systemd/$$unit > $(SYSTEM)/lib/systemd/system/$$unit; \
+	  chmod 644 $(SYSTEM)/lib/systemd/system/$$unit; done
+	install -Dm644 configs/systemd/relay.sysusers $(SYSTEM)/lib/sysusers.d/relay.conf
+	install -Dm644 configs/systemd/relay.tmpfiles $(SYSTEM)/lib/tmpfiles.d/relay.conf
+	install -Dm644 -t $(SHARED) README.md configs/quickstart.zh-CN.md configs/relay.reference.yaml configs/relay.example.yaml configs/systemd/90-relay.conf $(LICENCES)
+	install -m644 configs/README.md $(SHARED)/configs.md
+	for file in $(SETTINGS); do [ -e $(DESTDIR)/etc/relay/$$file ] || install -m640 configs/systemd/$$file $(DESTDIR)/etc/relay/$$file; done
+	@[ -n "$(DESTDIR)" ] || echo "next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
+
+uninstall: ## remove what install put there; /etc/relay and /var/lib/relay stay
+	rm -f $(SYSTEM)/bin/relay $(SYSTEM)/sbin/relay-rollover $(SYSTEM)/lib/systemd/system/relay.socket $(SYSTEM)/lib/systemd/system/relay@.service
+	rm -f $(SYSTEM)/lib/sysusers.d/relay.conf $(SYSTEM)/lib/tmpfiles.d/relay.conf
+	rm -rf $(SHARED)
+
+release: ## dist/: amd64 and arm64, each built twice to the same bytes; .deb, components, licences, SHA-256 sums
+	@GO='$(GO)' VERSION='$(VERSION)' REVISION='$(REVISION)' LDFLAGS='$(LDFLAGS)' NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' \
+	  configs/package/release.sh
+
+deploytest: build ## check the files for systemd, containers and Kubernetes
+	cd configs/deploytest && $(GO) vet ./... && $(GO) test ./...
+
+vulncheck: ## known vulnerabilities in what is linked; says so where their database is out of reach
+	@GOBIN=$(CURDIR)/bin/tools $(GO) install $(GOVULNCHECK)
+	@bin/tools/govulncheck ./... > bin/tools/govulncheck.out 2>&1; code=$$?; \
+	case $$code in \
+	  0|3) cat bin/tools/govulncheck.out; exit $$code;; \
+	  *) if grep -qiE 'fetching vulnerabilities|dial tcp|403|lookup ' bin/tools/govulncheck.out; then \
+	       echo "vulncheck: not done, the database is out of reach: $$(tail -1 bin/tools/govulncheck.out)"; \
+	     else cat bin/tools/govulncheck.out; exit $$code; fi;; \
+	esac
+
 servers: ## find or install the servers that tests use
 	@.ci/servers
 
 clean: ## remove what was built
-	rm -rf bin coverage.out bench.html bench.json bench-soak.json
+	rm -rf bin dist coverage.out bench.html bench.json bench-soak.json
