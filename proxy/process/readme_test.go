@@ -19,10 +19,13 @@ import (
 // root is the module's folder, seen from this package's.
 const root = "../.."
 
-// buildTime bounds one block of README.md, which may build the relay.
+// buildTime bounds one block of a guide, which may build the relay.
 const buildTime = 3 * time.Minute
 
-// block is a fenced block of README.md that is marked to be run: by the comment
+// guides are the documents whose commands are run.
+var guides = []string{"README.md", "configs/quickstart.zh-CN.md"}
+
+// block is a fenced block of a guide that is marked to be run: by the comment
 // <!-- run --> on the line before it, or by <!-- run until: TEXT --> where it
 // serves until Ctrl-C, which comes once it has printed TEXT.
 type block struct {
@@ -57,24 +60,30 @@ func blocksOf(text string) (blocks []block, err error) {
 	return blocks, nil
 }
 
-// TestREADMECommandsWork runs the marked blocks in a copy of the tree, each as a
-// user would paste it. The addresses in them become free ones; make run has its
-// own.
-func TestREADMECommandsWork(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+// TestGuidesCommandsWork runs the marked blocks of each guide in a copy of the
+// tree, each as a user would paste it. The addresses in them become free ones;
+// make run has its own.
+func TestGuidesCommandsWork(t *testing.T) {
+	for _, guide := range guides {
+		t.Run(guide, func(t *testing.T) { runGuide(t, guide) })
+	}
+}
+
+func runGuide(t *testing.T, guide string) {
+	text, err := os.ReadFile(filepath.Join(root, guide))
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks, err := blocksOf(string(text))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", guide, err)
 	}
 	if len(blocks) == 0 {
-		t.Fatal("README.md marks no block to be run")
+		t.Fatalf("%s marks no block to be run", guide)
 	}
 	for _, tool := range []string{"bash", "make", "curl", "go"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			lacking(t, "README.md's commands want %s", tool)
+			lacking(t, "its commands want %s", tool)
 		}
 	}
 	dir := copyTree(t)
@@ -256,6 +265,15 @@ func TestREADMESaysEveryEndReasonAndCode(t *testing.T) {
 	for code := range codes {
 		if !bytes.Contains(section(readme, "## Errors", "## Metrics and log"), []byte("`"+code+"`")) {
 			t.Errorf("README.md does not name the code %s", code)
+		}
+	}
+	quickstart, err := os.ReadFile(filepath.Join(root, "configs", "quickstart.zh-CN.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| [0-9]{3} `([a-z_]+)`").FindAllSubmatch(quickstart, -1) {
+		if !codes[string(m[1])] {
+			t.Errorf("quickstart.zh-CN.md names the code %s, which the relay does not give", m[1])
 		}
 	}
 	r := startRelay(t, simulate(t), "")
