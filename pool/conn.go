@@ -143,7 +143,13 @@ func (c *Conn) silent(waiting bool) bool {
 
 func (c *Conn) pollNow(fd uintptr) {
 	c.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
-	_, c.pollErr = unix.Poll(c.poll[:], 0)
+	for {
+		// A signal that is pending, such as the scheduler's own, interrupts even
+		// a poll that does not wait.
+		if _, c.pollErr = unix.Poll(c.poll[:], 0); c.pollErr != unix.EINTR {
+			return
+		}
+	}
 }
 
 // ReadBy makes reads fail with a timeout at the given time (unix nanoseconds)
