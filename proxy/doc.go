@@ -9,7 +9,8 @@
 // it calls them and none of them calls back.
 //
 // One goroutine owns an exchange from its head to its end. A caller may rely
-// on this: a request is forwarded at most once, an answer that was cut short
-// never looks whole, and whatever happens to a client, an upstream or the log,
+// on this: no account of a provider gets a request twice unless nothing of it had
+// left or the account asked for it, an answer that was cut short never looks
+// whole, and whatever happens to a client, an upstream or the log,
 // the exchange ends, is recorded once, and leaves nothing behind.
 package proxy
