@@ -2,21 +2,20 @@
 # rehearse.sh: the units under a real systemd, in a throw-away container that
 # systemd-nspawn boots from this machine's /usr: its own processes, network and
 # /etc, nothing of the host is changed. It installs bin/relay by `make install`,
-# loads it with `relay bench` against `relay simulate`, and tries
+# loads it with `relay bench` against `relay simulate` (whether the generator was
+# in time is not judged), and tries
 #   swap        SWAPS times blue/green, under streams of 5 s and keep-alive requests
 #   reload      a reload each half second under load, and a broken file that is refused
 #   watchdog    a relay that is stopped (SIGSTOP) is killed and comes back
 #   drain       a stream of 12 s outlives TimeoutStopSec=3
 #   credential  the relay reads its own credential; its sandbox shows it nothing else
 # It prints a line for each, ends by itself within LIMIT seconds, leaves nothing
-# behind, and exits 1 where one of them is not as it should be. As root, with
-# Debian's systemd-container:
+# behind, and exits 1 where one of them is not as it should be, 2 where this
+# machine cannot boot it. As root, with Debian's systemd-container:
 #   make build && configs/systemd/rehearse.sh [PART...]
-# BENCH names another relay binary for `bench` and `simulate`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 SWAPS=${SWAPS:-12} STREAMS_RATE=${STREAMS_RATE:-40} RATE=${RATE:-1000} LIMIT=${LIMIT:-420}
-BENCH=${BENCH:-bin/relay}
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(credential swap reload watchdog drain)
 
@@ -24,7 +23,7 @@ parts=("$@")
 for tool in systemd-nspawn nsenter make curl; do
   command -v "$tool" > /dev/null || { echo "rehearse: no $tool (Debian: systemd-container, util-linux, make, curl)" >&2; exit 2; }
 done
-"$BENCH" bench --help > /dev/null 2>&1 || { echo "rehearse: $BENCH has no bench: run make build, or set BENCH" >&2; exit 2; }
+[ -x bin/relay ] || { echo "rehearse: no bin/relay: run make build" >&2; exit 2; }
 
 work=$(mktemp -d)
 machine=relay-rehearsal-$$
@@ -42,7 +41,6 @@ self=$$
 bash -c "trap 'kill \$!' TERM; sleep $LIMIT & wait \$! && kill -ALRM $self" > /dev/null 2>&1 & limit=$!
 
 make --silent install DESTDIR="$work/root" PREFIX=/usr BINARY=bin/relay
-install -Dm755 "$BENCH" "$work/root/bench"
 
 systemd-nspawn --quiet --directory=/ --volatile=yes --register=no --keep-unit --private-network \
   --bind-ro="$work/root:/run/rehearsal" --console=pipe -M "$machine" --boot \
@@ -53,20 +51,21 @@ for _ in $(seq 120); do
   case "$(inside systemctl is-system-running 2> /dev/null || true)" in running | degraded | starting) inside systemctl is-active --quiet basic.target && break ;; esac
   sleep 0.5
 done
-inside systemctl is-active --quiet basic.target || { echo "rehearse: the container did not boot" >&2; tail -20 "$work/console" >&2; exit 1; }
+inside systemctl is-active --quiet basic.target || { echo "rehearse: the container did not boot" >&2; tail -20 "$work/console" >&2; exit 2; }
 
 # The container's /usr is the host's, read-only: units go to /etc, programs to /run/bin.
 inside bash -euc '
   mkdir -p /etc/systemd/system /etc/sysusers.d /etc/tmpfiles.d /run/bin /etc/relay/credentials
-  cp /run/rehearsal/usr/bin/relay /run/rehearsal/usr/sbin/relay-rollover /run/rehearsal/bench /run/bin/
+  cp /run/rehearsal/usr/bin/relay /run/rehearsal/usr/sbin/relay-rollover /run/bin/
   for unit in relay.socket relay@.service; do sed "s|/usr/bin/relay|/run/bin/relay|" /run/rehearsal/usr/lib/systemd/system/$unit > /etc/systemd/system/$unit; done
   cp /run/rehearsal/usr/lib/sysusers.d/relay.conf /etc/sysusers.d/; cp /run/rehearsal/usr/lib/tmpfiles.d/relay.conf /etc/tmpfiles.d/
   cp /run/rehearsal/etc/relay/* /etc/relay/
   sed -i "s|https://api.openai.com/v1|http://127.0.0.1:8081/v1|" /etc/relay/relay.yaml
+  echo "limits: {keepalive_timeout: 3s}" >> /etc/relay/relay.yaml # the old instance goes when the last idle client has
   printf sk-rehearsal-provider > /etc/relay/credentials/openai
   systemd-sysusers 2> /dev/null; systemd-tmpfiles --create relay.conf
   systemctl daemon-reload
-  systemd-run --quiet --unit=provider /run/bin/bench simulate --listen 127.0.0.1:8081 --key sk-rehearsal-provider
+  systemd-run --quiet --unit=provider /run/bin/relay simulate --listen 127.0.0.1:8081 --key sk-rehearsal-provider
   systemctl enable --quiet --now relay.socket
   /run/bin/relay-rollover > /dev/null'
 key=$(inside /run/bin/relay keys create --config /etc/relay/relay.yaml --name rehearsal 2> /dev/null)
@@ -81,13 +80,13 @@ admin() { [ "$(active)" = blue ] && echo 127.0.0.1:9090 || echo 127.0.0.1:9091; 
 active() { inside systemctl is-active --quiet relay@green && echo green || echo blue; }
 declare -A loads
 # load NAME BENCH-ARGUMENTS: runs in the background, its report goes to a file.
-load() { local name=$1; shift; inside env RELAY_BENCH_KEY="$key" /run/bin/bench bench "$@" --url http://127.0.0.1:8080 --json > "$work/$name.json" 2> "$work/$name.err" & loads[$name]=$!; }
-ended() { for name in "$@"; do wait "${loads[$name]}" || cat "$work/$name.err" >&2; done; }
+load() { local name=$1; shift; inside env RELAY_BENCH_KEY="$key" /run/bin/relay bench "$@" --url http://127.0.0.1:8080 --json > "$work/$name.json" 2> "$work/$name.err" & loads[$name]=$!; }
+ended() { for name in "$@"; do wait "${loads[$name]}" || [ -s "$work/$name.json" ] || cat "$work/$name.err" >&2; done; }
 # field FILE NAME: the first number of that name.
 field() { grep -o "\"$2\": *[0-9.e+-]*" "$work/$1.json" | head -1 | sed 's/.*: *//'; }
 # fine NAME: no error in the report, and something in it.
 fine() { [ "$(field "$1" failed)$(field "$1" broken)" = 00 ] && [ "$(field "$1" requests)" -gt 0 ] && echo yes || echo no; }
-report() { echo "$(field "$1" requests) requests, $(field "$1" failed) failed, $(field "$1" broken) broken, p99 $(field "$1" p99) s, max $(field "$1" max) s"; }
+report() { echo "$(field "$1" requests) requests, $(field "$1" failed) failed, $(field "$1" broken) broken, p99 $(field "$1" p99) s, max $(field "$1" max) s $(tr -d '\n' < "$work/$1.json" | grep -o '"errors_by_class": *{[^}]\+}' || true)"; }
 
 for part in "${parts[@]}"; do
   case $part in
@@ -105,7 +104,7 @@ for part in "${parts[@]}"; do
     say credential "$caps" "$([[ $caps == *"CapEff: 0000000000000000"*"NoNewPrivs: 1"*"Seccomp: 2"* ]] && echo yes || echo no)"
     ;;
   swap)
-    seconds=$((SWAPS * 6 + 6))
+    seconds=$((SWAPS * 10 + 10))
     load streams open --rate "$STREAMS_RATE" --streams 2000 --duration "${seconds}s" --simulate ttft=150ms,gap=100ms,events=49
     load requests json --rate "$RATE" --streams 64 --duration "${seconds}s"
     sleep 3
