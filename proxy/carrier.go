@@ -218,6 +218,10 @@ func (x *exchange) ended(out outlet, body []byte) bool {
 
 func (x *exchange) deliver(out outlet, body []byte) bool {
 	held := x.ans.end(x.srv.now())
+	// Before the client has it all, too: what it asks next, on whatever
+	// connection, finds the slot free and the tokens settled.
+	x.ans.observe(&x.obs, x.start)
+	x.settle()
 	if len(body) > 0 && out.put(body, len(held) == 0) != nil {
 		return false
 	}
