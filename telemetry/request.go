@@ -96,7 +96,18 @@ type Request struct {
 	Cancel                                   int64 // client's close seen to upstream closed; 0: not cancelled
 	BytesIn, BytesOut                        int64
 	Events, ContentEvents                    int64
-	Gaps                                     *Gaps // nil: not a stream
+	Gaps                                     *Gaps   // nil: not a stream
+	Delays                                   *Delays // what the relay added to each piece of the answer; nil: nothing was relayed
+
+	// The client's W3C trace context (https://www.w3.org/TR/trace-context/):
+	// its trace and the span that called. TraceID is all zero where it sent
+	// none, or none that is valid.
+	TraceID  [16]byte
+	ParentID [8]byte
+
+	// The first bytes of both bodies, up to request_log.body_max, where they are
+	// wanted; BytesIn and BytesOut say how long they were. Nil: not captured.
+	RequestBody, AnswerBody []byte
 
 	Usage       Usage
 	UsageSource UsageSource
