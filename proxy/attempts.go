@@ -58,6 +58,7 @@ func (x *exchange) advance() {
 	x.obs.Attempts++
 	x.obs.Upstream, x.obs.Credential = x.up.Index, x.try.Index
 	x.obs.UpstreamHead, x.obs.UpstreamStatus, x.obs.Failure = 0, 0, telemetry.FailureNone
+	x.obs.UpstreamRequestID = nil
 	x.sent = 0
 	strip := x.ans.strip
 	x.ans.reset()

@@ -62,6 +62,7 @@ type exchange struct {
 
 	// The attempt.
 	try  pool.Attempt
+	upID [maxUpstreamID]byte // what the provider calls the request
 	up   *pool.Upstream
 	conn *pool.Conn
 	sent int64 // when the request had left
@@ -130,6 +131,9 @@ func (x *exchange) adopt() {
 	x.obs.Path = a.target.path
 	x.obs.UserAgent = a.head.userAgent
 	x.obs.Tenant = a.tenant
+	if a.head.traced {
+		x.obs.TraceID, x.obs.ParentID = a.head.trace.trace, a.head.trace.parent
+	}
 	if a.rec != nil {
 		x.obs.KeyID = a.rec.ID
 	}

@@ -28,6 +28,8 @@ const (
 	fieldUserAgent
 	fieldCacheControl
 	fieldUpstreamID
+	fieldTraceparent
+	fieldTracestate
 )
 
 type fieldRow struct {
@@ -89,8 +91,8 @@ var requestFields = newFieldTable([]fieldRow{
 	{"via", fieldDrop},
 	{"true-client-ip", fieldDrop},
 	{"baggage", fieldDrop},
-	{"traceparent", fieldDrop},
-	{"tracestate", fieldDrop},
+	{"traceparent", fieldTraceparent},
+	{"tracestate", fieldTracestate},
 	{"x-tenant-id", fieldTenant},
 	{"x-request-id", fieldRequestID},
 	{"content-type", fieldContentType},
@@ -164,6 +166,8 @@ type requestHead struct {
 	tenant, requestID                       []byte
 	contentType, contentEncoding            []byte
 	userAgent                               []byte
+	trace                                   traceContext
+	traces                                  int // traceparent fields
 	connection                              [maxConnectionFields][]byte
 	connections                             int
 	tenants                                 int
@@ -171,6 +175,7 @@ type requestHead struct {
 	upgrade                                 []byte
 	anthropicVersion, expect                bool
 	twice                                   bool // a credential stands twice
+	traced                                  bool // there is one, and it is valid
 	vague                                   bool // Content-Type or Content-Encoding stands twice
 }
 
@@ -188,7 +193,7 @@ func (h *requestHead) scan(block []byte) {
 	}
 	for f := h1.NewFields(block); f.Next(); {
 		switch classifyRequest(f.Name) {
-		case fieldPass, fieldDrop:
+		case fieldPass, fieldDrop, fieldTracestate:
 		case fieldLength:
 			if h1.EqualFold(f.Name, "content-length") {
 				h.length = h1.ParseLength(f.Value)
@@ -214,6 +219,9 @@ func (h *requestHead) scan(block []byte) {
 			once(&h.contentEncoding, f.Value, &h.vague)
 		case fieldUserAgent:
 			h.userAgent = f.Value
+		case fieldTraceparent:
+			h.traces++
+			h.traced = h.trace.parse(f.Value) && h.traces == 1
 		case fieldAnthropicVersion:
 			h.anthropicVersion = true
 		case fieldUpgrade:
@@ -244,7 +252,7 @@ func (h *requestHead) checkConnection() *apiError {
 			name, list, _ = bytes.Cut(list, comma)
 			name = bytes.TrimSpace(name)
 			switch classifyRequest(name) {
-			case fieldPass, fieldDrop, fieldUpgrade:
+			case fieldPass, fieldDrop, fieldUpgrade, fieldTraceparent, fieldTracestate:
 				if h1.EqualFold(name, "cookie") || h1.EqualFold(name, "host") {
 					return errConnection
 				}

@@ -28,7 +28,7 @@ log: {access: false}
 var neverUpstream = []string{
 	"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "upgrade", "expect",
 	"cookie", "openai-organization", "openai-project", "origin", "referer", "forwarded", "via", "x-real-ip", "true-client-ip",
-	"baggage", "traceparent", "tracestate", "x-tenant-id", "x-request-id", "http2-settings",
+	"baggage", "x-tenant-id", "x-request-id", "http2-settings",
 }
 
 // neverDownstream is the same for clients. Connection is fasthttp's own.

@@ -24,11 +24,11 @@ func spellings(name string) []string {
 func TestEveryRequestFieldIsClassified(t *testing.T) {
 	names := map[fieldClass][]string{
 		// Hop-by-hop (RFC 9110 §7.6.1), what the relay writes itself, other
-		// accounts' names, what browsers and proxies add, traces.
+		// accounts' names, what browsers and proxies add.
 		fieldDrop: {
 			"keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "http2-settings",
 			"host", "accept-encoding", "cookie", "openai-organization", "openai-project", "origin", "referer",
-			"forwarded", "x-real-ip", "via", "true-client-ip", "baggage", "traceparent", "tracestate",
+			"forwarded", "x-real-ip", "via", "true-client-ip", "baggage",
 			"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-anything",
 			"cf-ray", "cf-connecting-ip", "cf-ipcountry", "sec-websocket-protocol", "sec-websocket-key", "sec-fetch-mode", "sec-ch-ua",
 		},
@@ -46,6 +46,8 @@ func TestEveryRequestFieldIsClassified(t *testing.T) {
 		fieldContentEncoding:  {"content-encoding"},
 		fieldAnthropicVersion: {"anthropic-version"},
 		fieldUserAgent:        {"user-agent"},
+		fieldTraceparent:      {"traceparent"},
+		fieldTracestate:       {"tracestate"},
 		fieldPass: {
 			"accept", "accept-language", "anthropic-beta", "openai-beta", "x-stainless-lang", "x-stainless-retry-count",
 			"x-stainless-helper-method", "x-client-request-id", "idempotency-key", "x-anything", "x-goog-api-client",

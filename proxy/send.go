@@ -134,6 +134,11 @@ func (x *exchange) appendHead(b []byte, bodyLen int) []byte {
 	}
 	for f := h1.NewFields(h.RawHeaders()); f.Next(); {
 		switch classifyRequest(f.Name) {
+		case fieldTraceparent, fieldTracestate:
+			if !a.head.traced { // what is not valid begins no trace elsewhere
+				continue
+			}
+			fallthrough
 		case fieldPass, fieldContentType, fieldContentEncoding, fieldAnthropicVersion, fieldUserAgent:
 			if (a.head.connections > 0 && a.head.namedByConnection(f.Name)) || removed(u.Remove, f.Name) {
 				continue

@@ -11,6 +11,7 @@ import (
 const (
 	maxAnswerHead = 32 << 10
 	maxInterim    = 16
+	maxUpstreamID = 64 // more of a provider's request id is not recorded
 )
 
 // readHead reads the head of the answer into x.head; what follows it waits in
@@ -29,6 +30,7 @@ func (x *exchange) readHead() *apiError {
 		if x.head.Status >= 200 {
 			x.obs.UpstreamHead = x.srv.now() - x.start
 			x.obs.UpstreamStatus = x.head.Status
+			x.obs.UpstreamRequestID = x.upID[:copy(x.upID[:], x.head.RequestID)]
 			return nil
 		}
 		if interim++; interim > maxInterim || x.head.Status == 101 {

@@ -43,8 +43,8 @@ type relay struct {
 // record is a copy of a finished exchange; the texts shadow the embedded bytes.
 type record struct {
 	telemetry.Request
-	RequestID, Tenant, Model, Method, Path, UserAgent string
-	Gaps                                              telemetry.Gaps
+	RequestID, Tenant, Model, Method, Path, UserAgent, UpstreamRequestID string
+	Gaps                                                                 telemetry.Gaps
 }
 
 // option changes how startRelay builds the relay.
@@ -176,7 +176,7 @@ func startRelay(t testing.TB, yaml string, options ...option) *relay {
 func (rl *relay) keep(r *telemetry.Request) {
 	c := record{
 		Request: *r, RequestID: string(r.RequestID), Tenant: string(r.Tenant), Model: string(r.Model),
-		Method: string(r.Method), Path: string(r.Path), UserAgent: string(r.UserAgent),
+		Method: string(r.Method), Path: string(r.Path), UserAgent: string(r.UserAgent), UpstreamRequestID: string(r.UpstreamRequestID),
 	}
 	if r.Gaps != nil {
 		c.Gaps = *r.Gaps
@@ -184,6 +184,7 @@ func (rl *relay) keep(r *telemetry.Request) {
 	// Parts of pooled memory, the relay's again when this returns.
 	q := &c.Request
 	q.RequestID, q.Tenant, q.Model, q.Method, q.Path, q.UserAgent, q.Gaps = nil, nil, nil, nil, nil, nil, nil
+	q.UpstreamRequestID = nil
 	rl.mu.Lock()
 	rl.records = append(rl.records, c)
 	close(rl.came)

@@ -113,6 +113,23 @@ func TestDateStandsOnce(t *testing.T) {
 	}
 }
 
+func TestUpstreamsRequestIDIsRecorded(t *testing.T) {
+	for name, c := range map[string]struct{ fields, want string }{
+		"OpenAI's":    {"X-Request-Id: req_abc\r\n", "req_abc"},
+		"Anthropic's": {"request-id: req_011\r\n", "req_011"},
+		"a long one":  {"X-Request-Id: " + strings.Repeat("x", 100) + "\r\n", strings.Repeat("x", 64)},
+		"none":        {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rl := relayTo(t, answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"+c.fields+"\r\n{}"), "")
+			rl.speak(t, request("GET", "/v1/models", ""))
+			if got := rl.one().UpstreamRequestID; got != c.want {
+				t.Errorf("recorded %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestUpstreamsRequestIDComesUnderItsOwnName(t *testing.T) {
 	up := answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Request-ID: from-upstream\r\n\r\n{}")
 	rl := relayTo(t, up, "")

@@ -67,7 +67,7 @@ func TestRequestFieldsThatStopAtTheRelay(t *testing.T) {
 		"Trailer: X-Checksum", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk", "Connection: keep-alive", "Connection: close",
 		"Cookie: session=1", "OpenAI-Organization: org-1", "OpenAI-Project: proj-1", "Origin: https://a.example", "Referer: https://a.example/x",
 		"Forwarded: for=1.2.3.4", "Via: 1.1 proxy", "X-Real-IP: 1.2.3.4", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Host: a", "X-Forwarded-Proto: https", "X-Forwarded-Port: 1",
-		"X-Forwarded-Prefix: /p", "True-Client-IP: 1.2.3.4", "CF-Connecting-IP: 1.2.3.4", "CF-RAY: 1", "Baggage: a=b", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"X-Forwarded-Prefix: /p", "True-Client-IP: 1.2.3.4", "CF-Connecting-IP: 1.2.3.4", "CF-RAY: 1", "Baggage: a=b", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1x", "traceparent: x",
 		"tracestate: a=b", "Sec-Fetch-Mode: cors", "Sec-Ch-Ua: x", "Sec-WebSocket-Protocol: openai-insecure-api-key.sk-1", "X-Request-ID: r-1", "X-Tenant-ID: acme",
 		"Accept-Encoding: gzip, br", "accept-encoding: zstd", "Expect: something-else", "X-Api-Key: sk-relay-any-tenant-1", "Api-Key: sk-relay-any-tenant-1", "X-Goog-Api-Key: sk-relay-any-tenant-1",
 	} {
@@ -84,6 +84,46 @@ func TestRequestFieldsThatStopAtTheRelay(t *testing.T) {
 			}
 			if v := rq.get("Authorization"); v != "Bearer "+upstreamKey || strings.Count(strings.ToLower(rq.head), "\r\nauthorization:") != 1 {
 				t.Errorf("upstream got %q", rq.head)
+			}
+		})
+	}
+}
+
+// TestATraceGoesOnAndIsRecorded sends trace contexts of W3C's form; what is not
+// valid, or stands twice, goes nowhere.
+func TestATraceGoesOnAndIsRecorded(t *testing.T) {
+	up, got := echo(t)
+	rl := relayTo(t, up, "")
+	const valid = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	served := 0
+	for name, c := range map[string]struct {
+		fields []string
+		lines  []string
+		trace  string
+	}{
+		"with state":    {[]string{"Traceparent: " + valid[13:], "tracestate: a=b,c=d"}, []string{valid, "tracestate: a=b,c=d"}, "0af7651916cd43dd8448eb211c80319c b7ad6b7169203331"},
+		"alone":         {[]string{valid}, []string{valid}, "0af7651916cd43dd8448eb211c80319c b7ad6b7169203331"},
+		"twice":         {[]string{valid, valid, "tracestate: a=b"}, nil, ""},
+		"not valid":     {[]string{valid + "x", "tracestate: a=b"}, nil, ""},
+		"made hop":      {[]string{valid, "Connection: traceparent"}, nil, "0af7651916cd43dd8448eb211c80319c b7ad6b7169203331"},
+		"state alone":   {[]string{"tracestate: a=b"}, nil, ""},
+		"nothing of it": {nil, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := rl.dialFor(t)
+			cl.send(request("GET", "/v1/models", "", c.fields...))
+			if a := cl.answer(); a.status != 200 {
+				t.Fatalf("status %d: %s", a.status, a.body)
+			}
+			if lines := receive(t, got).lines("host", "authorization"); !slices.Equal(lines, c.lines) {
+				t.Errorf("upstream got %q, want %q", lines, c.lines)
+			}
+			served++
+			o := rl.last(served)
+			if trace := fmt.Sprintf("%x %x", o.TraceID, o.ParentID); c.trace != "" && trace != c.trace {
+				t.Errorf("recorded %s", trace)
+			} else if c.trace == "" && o.TraceID != [16]byte{} {
+				t.Errorf("recorded %x", o.TraceID)
 			}
 		})
 	}

@@ -23,6 +23,7 @@ type Answer struct {
 	Connection      []byte // the value of the last Connection field
 	Connections     int    // how many Connection fields there are
 	RetryAfter      []byte
+	RequestID       []byte // the server's name for the request: x-request-id or request-id
 
 	// Block is the field lines, up to and including the empty line.
 	Block []byte
@@ -111,7 +112,7 @@ func (a *Answer) fields() error {
 			return fmt.Errorf("%w: control character in a header", ErrAnswer)
 		}
 		switch len(name) {
-		case len("connection"):
+		case len("connection"): // and request-id
 			if EqualFold(name, "connection") {
 				a.Connection = value
 				a.Connections++
@@ -120,14 +121,18 @@ func (a *Answer) fields() error {
 				} else if a.HTTP10 && HasToken(value, "keep-alive") {
 					a.Close = false
 				}
+			} else if EqualFold(name, "request-id") { // Anthropic's
+				a.RequestID = value
 			}
 		case len("retry-after"):
 			if EqualFold(name, "retry-after") {
 				a.RetryAfter = value
 			}
-		case len("content-type"):
+		case len("content-type"): // and x-request-id
 			if EqualFold(name, "content-type") {
 				a.ContentType = value
+			} else if EqualFold(name, "x-request-id") {
+				a.RequestID = value
 			}
 		case len("content-length"):
 			if EqualFold(name, "content-length") {
