@@ -175,8 +175,12 @@ func (x *exchange) pump(out outlet) bool {
 	}
 	for {
 		if x.till > x.from {
-			held, body, used, e := x.ans.feed(x.in.B[x.from:x.till], x.srv.now())
+			now := x.srv.now()
+			held, body, used, e := x.ans.feed(x.in.B[x.from:x.till], now)
 			x.from += used
+			if x.came == 0 && len(held)+len(body) > 0 && out.w == nil { // the writer carrier's bytes leave by another goroutine
+				x.came = now
+			}
 			if x.learn {
 				x.remember()
 			}
@@ -217,7 +221,8 @@ func (x *exchange) ended(out outlet, body []byte) bool {
 }
 
 func (x *exchange) deliver(out outlet, body []byte) bool {
-	held := x.ans.end(x.srv.now())
+	now := x.srv.now()
+	held := x.ans.end(now)
 	// Before the client has it all, too: what it asks next, on whatever
 	// connection, finds the slot free and the tokens settled.
 	x.ans.observe(&x.obs, x.start)
@@ -233,6 +238,7 @@ func (x *exchange) deliver(out outlet, body []byte) bool {
 	}
 	if out.flush == nil {
 		x.c.corked = false
+		x.wrote(now) // fasthttp does so with the end of the body
 	}
 	return true
 }

@@ -120,8 +120,9 @@ func (c *clientConn) flush() error {
 // write_idle_timeout away and is moved at most once in that time: a client
 // that takes nothing for one to two times the setting is given up.
 func (c *clientConn) write(p []byte) (int, error) {
+	now := c.srv.now()
+	c.x.wrote(now)
 	if patience := int64(c.srv.settings.Load().limits.WriteIdleTimeout); patience > 0 {
-		now := c.srv.now()
 		if c.writeDeadline < now+patience {
 			c.writeDeadline = now + 2*patience
 			if err := c.Conn.SetWriteDeadline(pool.At(c.writeDeadline)); err != nil {

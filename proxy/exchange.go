@@ -79,6 +79,8 @@ type exchange struct {
 	failure     *apiError // what ended the answer early
 	counted     bool      // among the active streams
 	delivered   bool      // all of the answer has been written
+	came        int64     // when the bytes came that are to be written next; 0: none wait
+	delays      telemetry.Delays
 	body        bodyReader
 }
 
@@ -97,6 +99,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.set = x.srv.settings.Load()
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
 	x.formModel = peek.Edit{}
+	x.came, x.delays = 0, telemetry.Delays{}
 	x.grant, x.refusal = limits.Grant{}, limits.Refusal{}
 	x.ready, x.connecting = x.start, 0
 	x.obs = telemetry.Request{
@@ -110,6 +113,15 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.reqBody = requestBody{}
 	x.ans.reset()
 	x.srv.tel.InFlight.Inc()
+}
+
+// wrote notes that what came has been handed to the client's connection, the
+// time it takes the client to read it left out.
+func (x *exchange) wrote(now int64) {
+	if x.came != 0 {
+		x.delays.Add(now - x.came)
+		x.came = 0
+	}
 }
 
 // formatID writes id into dst, which holds it for as long as the exchange lasts.
@@ -279,6 +291,9 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	}
 	x.ans.end(now)
 	x.ans.observe(o, x.start)
+	if x.delays.N > 0 {
+		o.Delays = &x.delays
+	}
 	x.settle()
 	x.srv.tel.Observe(o)
 	x.ctx = nil

@@ -45,6 +45,7 @@ type record struct {
 	telemetry.Request
 	RequestID, Tenant, Model, Method, Path, UserAgent, UpstreamRequestID string
 	Gaps                                                                 telemetry.Gaps
+	Delays                                                               telemetry.Delays
 }
 
 // option changes how startRelay builds the relay.
@@ -181,10 +182,13 @@ func (rl *relay) keep(r *telemetry.Request) {
 	if r.Gaps != nil {
 		c.Gaps = *r.Gaps
 	}
+	if r.Delays != nil {
+		c.Delays = *r.Delays
+	}
 	// Parts of pooled memory, the relay's again when this returns.
 	q := &c.Request
 	q.RequestID, q.Tenant, q.Model, q.Method, q.Path, q.UserAgent, q.Gaps = nil, nil, nil, nil, nil, nil, nil
-	q.UpstreamRequestID = nil
+	q.UpstreamRequestID, q.Delays = nil, nil
 	rl.mu.Lock()
 	rl.records = append(rl.records, c)
 	close(rl.came)
