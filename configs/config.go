@@ -244,7 +244,7 @@ type Log struct {
 
 // Shutdown is how the relay ends after SIGTERM.
 type Shutdown struct {
-	LameDuck     time.Duration `yaml:"lame_duck"`     // clients are told to connect anew, at most so long
+	LameDuck     time.Duration `yaml:"lame_duck"`     // idle for so long, from then or from its last answer on, a connection is closed
 	DrainTimeout time.Duration `yaml:"drain_timeout"` // then streams under way may end by themselves
 }
 

@@ -42,8 +42,44 @@ type clientConn struct {
 	wake    chan struct{} // ends a sleep; nil: there was none yet
 	rec     *auth.Record  // whose exchange is under way, where a revocation ends it; nil: nobody's
 
+	// idle is since when nothing is under way, unix ns; idleBusy: something is,
+	// idleClosed: the relay closes it. What is idle before the relay takes its
+	// leave is so since idleEver, which spares a clock reading.
+	idle   atomic.Int64
 	closed atomic.Bool
 	x      exchange // the one exchange that an HTTP/1.1 connection has at a time
+}
+
+const (
+	idleBusy   = 0
+	idleEver   = 1
+	idleClosed = -1
+)
+
+// setIdle notes that nothing is under way, from the first moment on or behind an
+// answer.
+func (c *clientConn) setIdle() {
+	since := int64(idleEver)
+	if c.srv.lame.Load() {
+		since = c.srv.now()
+	}
+	c.idle.Store(since)
+}
+
+// setBusy notes that a request has begun, and reports false where the
+// connection is being closed under it.
+func (c *clientConn) setBusy() bool { return c.idle.Swap(idleBusy) != idleClosed }
+
+// closeIdle closes the connection where it has been idle for patience ns,
+// counted from begun at the earliest.
+func (c *clientConn) closeIdle(begun, patience int64) {
+	since := c.idle.Load()
+	if since < idleEver || c.srv.now() < max(since, begun)+patience {
+		return
+	}
+	if c.idle.CompareAndSwap(since, idleClosed) {
+		_ = c.Close()
+	}
 }
 
 // Write writes p behind what is pending, or keeps it while corked.

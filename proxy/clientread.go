@@ -43,6 +43,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	if r.head == (headEnd{}) && !c.setBusy() {
+		return 0, net.ErrClosed
+	}
 	n := r.head.scan(r.in.B[r.from:min(r.to, r.from+len(p))])
 	copy(p, r.in.B[r.from:r.from+n])
 	c.take(n)
@@ -176,5 +179,6 @@ func (h *headEnd) scan(b []byte) int {
 func connState(nc net.Conn, state fasthttp.ConnState) {
 	if c, ok := nc.(*clientConn); ok && state == fasthttp.StateIdle {
 		c.nextHead()
+		c.setIdle()
 	}
 }

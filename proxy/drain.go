@@ -7,15 +7,34 @@ import (
 )
 
 // LameDuck makes the server take its leave: /readyz says 503, nothing new is
-// accepted, and each answer tells its client to connect anew. It returns when
-// no connection is open any more, or ctx is done.
-func (s *Server) LameDuck(ctx context.Context) {
+// accepted, and each answer tells its client to connect anew. A connection
+// that carries nothing is closed once it has been idle for patience, counted
+// from now or from its last answer: who comes back within it is served, and
+// told. So a stream that outlasts patience does not leave its client with a
+// connection that ends without a word. It returns when no connection is open
+// any more, or ctx is done.
+func (s *Server) LameDuck(ctx context.Context, patience time.Duration) {
 	if s.lame.Swap(true) {
 		return
 	}
 	close(s.leaving)
-	s.settle(ctx, s.tel.OpenConnections.Load)
+	begun := s.now()
+	tick := time.NewTicker(leaveTick)
+	defer tick.Stop()
+	for s.tel.OpenConnections.Load() > 0 {
+		for _, c := range s.watcher.all() {
+			c.closeIdle(begun, int64(patience))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
+
+// leaveTick is how often connections are looked at for having been idle.
+const leaveTick = 20 * time.Millisecond
 
 // Shutdown stops accepting, closes idle connections, lets exchanges under way
 // end until ctx is done, and then breaks the rest. Nothing of the server is

@@ -102,6 +102,7 @@ func (s *Server) newClientConn(nc net.Conn, tlsConfig *tls.Config) (*clientConn,
 	}
 	c.read.lazy.Init(raw, s.buffers)
 	c.x.init(c)
+	c.setIdle()
 	if err := s.watcher.add(c, raw); err != nil {
 		return nil, err
 	}

@@ -187,9 +187,7 @@ func (p *process) drain(force <-chan struct{}) error {
 	if n := p.tel.InFlight.Load(); n > 0 {
 		p.log.Info().Int64("exchanges", n).Dur("at_most", cfg.LameDuck+cfg.DrainTimeout).Msg("draining; a second signal ends it")
 	}
-	lame, end := context.WithTimeout(ctx, cfg.LameDuck)
-	p.srv.LameDuck(lame)
-	end()
+	p.srv.LameDuck(ctx, cfg.LameDuck)
 	err := p.srv.Shutdown(ctx)
 	if p.admin != nil {
 		p.admin.close()

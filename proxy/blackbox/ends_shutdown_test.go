@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"streamrelay/telemetry"
 )
@@ -91,4 +92,88 @@ func TestAShutdownLetsStreamsEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stream that began before the relay took its leave could not be told that
+// its connection ends: it lives on until it has been told, with an answer.
+func TestAConnectionThatWasNotToldStaysForItsNextRequest(t *testing.T) {
+	resume := make(chan struct{})
+	up := newUpstream(t, func(rq *received) {
+		if !strings.Contains(rq.body, "true") {
+			rq.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+			return
+		}
+		rq.send(streamHead + chunk(content("a")))
+		if rq.await(resume) {
+			rq.send(chunk(doneEvent) + lastChunk)
+		}
+	})
+	rl := relayTo(t, up, "")
+	c := rl.dial()
+	c.send(post("/v1/chat/completions", chatStream))
+	a := c.begin()
+	a.expect(content("a"))
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		rl.srv.LameDuck(context.Background(), time.Hour)
+	}()
+	eventually(t, "the listener to close", func() bool {
+		conn, err := net.Dial("tcp", rl.addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	close(resume)
+	a.finish(doneEvent)
+	c.send(post("/v1/chat/completions", chatPlain))
+	if a := c.answer(); a.status != 200 || !strings.EqualFold(a.get("Connection"), "close") {
+		t.Errorf("the next request got %d, Connection %q", a.status, a.get("Connection"))
+	}
+	c.closed()
+	receive(t, left)
+}
+
+// What is idle when the relay takes its leave, or becomes so, is closed after a
+// while, and what is under way is not.
+func TestIdleConnectionsAreClosedWhenTheRelayTakesItsLeave(t *testing.T) {
+	resume := make(chan struct{})
+	up := newUpstream(t, func(rq *received) {
+		if !strings.Contains(rq.body, "true") {
+			rq.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+			return
+		}
+		rq.send(streamHead + chunk(content("a")))
+		if rq.await(resume) {
+			rq.send(chunk(doneEvent) + lastChunk)
+		}
+	})
+	rl := relayTo(t, up, "")
+	fresh, used, busy, old := rl.dial(), rl.dial(), rl.dial(), rl.dial()
+	used.send(post("/v1/chat/completions", chatPlain))
+	used.answer()
+	old.send(http10(post("/v1/chat/completions", chatStream)))
+	b := old.begin()
+	b.expect(content("a"))
+	busy.send(post("/v1/chat/completions", chatStream))
+	a := busy.begin()
+	a.expect(content("a"))
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		rl.srv.LameDuck(context.Background(), time.Millisecond)
+	}()
+	fresh.closed()
+	used.closed()
+	select {
+	case <-left:
+		t.Error("the relay has left its streams")
+	default:
+	}
+	close(resume)
+	a.finish(doneEvent)
+	b.finish(doneEvent)
+	busy.closed()
+	receive(t, left)
 }
