@@ -123,16 +123,19 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-const (
-	maxShedding = 64 // connections answered at a time; more are just closed
-	shedTime    = time.Second
-)
+// shedTime is how long a connection that there is no room for has to send its
+// request and to take the answer.
+const shedTime = 3 * time.Second
+
+// maxShedding is how many of them are answered at a time; more are just closed.
+// It is within the descriptors that defaultMaxConns leaves.
+func maxShedding(maxConns int64) int64 { return max(min(maxConns/8, 1024), 16) }
 
 // shed answers 503 to a connection that there is no room for, without taking
 // it into the server.
 func (s *Server) shed(nc net.Conn, tlsConfig *tls.Config) {
 	s.tel.Rejected(telemetry.RejectConnections)
-	if s.shedding.Add(1) > maxShedding {
+	if s.shedding.Add(1) > maxShedding(s.maxConns) {
 		s.shedding.Add(-1)
 		_ = nc.Close()
 		s.open.Add(-1)
