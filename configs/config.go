@@ -234,6 +234,32 @@ type RequestLog struct {
 	Retention  time.Duration `yaml:"retention"`
 	Durability string        `yaml:"durability"` // memory | spool | wal
 	Fsync      string        `yaml:"fsync"`      // interval | block | never
+
+	Bodies        string        `yaml:"bodies"`         // off | errors | all
+	BodyMax       Size          `yaml:"body_max"`       // of each body, its first bytes
+	BodyTenants   []string      `yaml:"body_tenants"`   // globs; none: all
+	BodyRetention time.Duration `yaml:"body_retention"` // of bodies, in files and in ClickHouse; in whole days
+}
+
+// WithBodies reports whether bodies are kept at all.
+func (l *RequestLog) WithBodies() bool { return l.Bodies == "errors" || l.Bodies == "all" }
+
+// CapturesBody returns how many bytes of each body of a tenant's exchange the
+// request log wants to see, 0: none. Whether it keeps them is known at the end
+// of the exchange (requestlog.KeepsBodies).
+func (l *RequestLog) CapturesBody(tenant []byte) int {
+	if !l.WithBodies() {
+		return 0
+	}
+	for _, glob := range l.BodyTenants {
+		if MatchGlobBytes(glob, tenant) {
+			return int(l.BodyMax)
+		}
+	}
+	if len(l.BodyTenants) > 0 {
+		return 0
+	}
+	return int(l.BodyMax)
 }
 
 // Log is the process's own log on standard output.

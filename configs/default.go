@@ -57,6 +57,10 @@ func Default() *Config {
 			Retention:  30 * day,
 			Durability: "spool",
 			Fsync:      "interval",
+
+			Bodies:        "off",
+			BodyMax:       32 * KiB,
+			BodyRetention: 7 * day,
 		},
 		Log:      Log{Level: "info", Access: true},
 		Shutdown: Shutdown{LameDuck: 2 * time.Second, DrainTimeout: 10 * time.Minute},

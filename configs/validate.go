@@ -136,10 +136,12 @@ func validateStores(c *Config, r *report) {
 	r.notMasked("clickhouse.password", ch.Password)
 	r.must(ch.CAFile == "" || ch.TLS, "clickhouse.ca_file", "certificates to trust, and no TLS: add tls: true, or remove the key")
 	// ClickHouse's DateTime ends in 2106, and a time to live beyond it wraps: the rows would go at once.
-	const days = "out of range: whole days are kept; write 1d to 7300d"
 	r.must(ch.Retention >= day && ch.Retention <= 7300*day, "clickhouse.retention", days)
 	r.must(ch.UsageRetention >= day && ch.UsageRetention <= 7300*day, "clickhouse.usage_retention", days)
 }
+
+// days is said of a time to live out of its range.
+const days = "out of range: whole days are kept; write 1d to 7300d"
 
 func checkClickHouse(path, address string, r *report) {
 	r.check(path, checkHostPort(address, false))
@@ -161,6 +163,13 @@ func validateRecords(c *Config, r *report) {
 	r.must(l.MaxBytes >= MiB, "request_log.max_bytes", "too small: write at least 1MiB")
 	r.oneOf("request_log.durability", l.Durability, "memory", "spool", "wal")
 	r.oneOf("request_log.fsync", l.Fsync, "interval", "block", "never")
+	r.oneOf("request_log.bodies", l.Bodies, "off", "errors", "all")
+	r.must(l.Bodies == "off" || l.Dir != "" || c.ClickHouse.Enabled(), "request_log.bodies", "bodies without a request log: give request_log.dir or clickhouse.address, or write off")
+	r.must(l.BodyMax >= KiB && l.BodyMax <= MiB, "request_log.body_max", "out of range: write 1KiB to 1MiB")
+	r.must(l.BodyRetention >= day && l.BodyRetention <= 7300*day, "request_log.body_retention", days)
+	for i, tenant := range l.BodyTenants {
+		r.must(tenant != "" && len(tenant) <= maxGlob, item("request_log.body_tenants", i), "an empty or very long pattern: write 1 to %d characters", maxGlob)
+	}
 }
 
 // validateSources reports secrets that are given in two ways. It comes before
