@@ -23,7 +23,9 @@ const (
 func (x *exchange) takeBody() *apiError {
 	switch x.adm.body {
 	case bodyHeld:
-		if err := x.holdBody(); err != nil {
+		err := x.holdBody()
+		x.captureRequest()
+		if err != nil {
 			return err
 		}
 		if err := x.req.Parse(x.held.B); err != nil {

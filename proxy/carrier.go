@@ -309,6 +309,7 @@ func (x *exchange) await(out outlet) *apiError {
 func (o *outlet) put(body []byte, last bool) error {
 	x := o.x
 	x.obs.BytesOut += int64(len(body))
+	x.captureAnswer(body)
 	if o.w != nil {
 		return o.write(body)
 	}
@@ -335,6 +336,7 @@ func (o *outlet) put(body []byte, last bool) error {
 func (o *outlet) copy(b []byte) error {
 	x := o.x
 	x.obs.BytesOut += int64(len(b))
+	x.captureAnswer(b)
 	if o.w != nil {
 		return o.write(b)
 	}

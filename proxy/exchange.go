@@ -81,6 +81,8 @@ type exchange struct {
 	delivered   bool      // all of the answer has been written
 	came        int64     // when the bytes came that are to be written next; 0: none wait
 	delays      telemetry.Delays
+	keptRequest capture // the start of both bodies, where the request log wants them
+	keptAnswer  capture
 	body        bodyReader
 }
 
@@ -100,6 +102,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
 	x.formModel = peek.Edit{}
 	x.came, x.delays = 0, telemetry.Delays{}
+	x.keptRequest, x.keptAnswer = capture{}, capture{}
 	x.grant, x.refusal = limits.Grant{}, limits.Refusal{}
 	x.ready, x.connecting = x.start, 0
 	x.obs = telemetry.Request{
@@ -191,6 +194,9 @@ func (s *Server) relay(ctx *fasthttp.RequestCtx) {
 		err = s.admit(&ctx.Request.Header, &x.adm, x.set, x.c.remote)
 	}
 	x.adopt()
+	if x.adm.rec != nil {
+		x.wantBodies()
+	}
 	if err == nil {
 		if x.set.endRevoked {
 			x.c.holdRecord(x.adm.rec)
@@ -246,6 +252,9 @@ func (x *exchange) refuse(e *apiError) {
 		x.c.linger.Store(true)
 	}
 	x.obs.Status = e.status
+	if x.keptAnswer.limit > 0 {
+		x.keptAnswer.add(x.srv, int64(x.set.limits.MaxHeld), x.ctx.Response.Body())
+	}
 	x.finish(e.end, e)
 }
 
@@ -295,6 +304,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 		o.Delays = &x.delays
 	}
 	x.settle()
+	x.showBodies(o)
 	x.srv.tel.Observe(o)
 	x.ctx = nil
 }
@@ -318,8 +328,9 @@ func wentWell(end telemetry.EndReason, status int) bool {
 	return end == telemetry.Completed || end == telemetry.UpstreamStatus && status < 500
 }
 
-// uncount takes the exchange out of what is under way.
+// uncount takes the exchange, and what it kept, out of what is under way.
 func (x *exchange) uncount() {
+	x.releaseBodies()
 	x.srv.tel.InFlight.Dec()
 	if x.counted {
 		x.counted = false

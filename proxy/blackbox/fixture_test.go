@@ -44,6 +44,7 @@ type relay struct {
 type record struct {
 	telemetry.Request
 	RequestID, Tenant, Model, Method, Path, UserAgent, UpstreamRequestID string
+	RequestBody, AnswerBody                                              string
 	Gaps                                                                 telemetry.Gaps
 	Delays                                                               telemetry.Delays
 }
@@ -178,6 +179,7 @@ func (rl *relay) keep(r *telemetry.Request) {
 	c := record{
 		Request: *r, RequestID: string(r.RequestID), Tenant: string(r.Tenant), Model: string(r.Model),
 		Method: string(r.Method), Path: string(r.Path), UserAgent: string(r.UserAgent), UpstreamRequestID: string(r.UpstreamRequestID),
+		RequestBody: string(r.RequestBody), AnswerBody: string(r.AnswerBody),
 	}
 	if r.Gaps != nil {
 		c.Gaps = *r.Gaps
@@ -188,7 +190,7 @@ func (rl *relay) keep(r *telemetry.Request) {
 	// Parts of pooled memory, the relay's again when this returns.
 	q := &c.Request
 	q.RequestID, q.Tenant, q.Model, q.Method, q.Path, q.UserAgent, q.Gaps = nil, nil, nil, nil, nil, nil, nil
-	q.UpstreamRequestID, q.Delays = nil, nil
+	q.UpstreamRequestID, q.Delays, q.RequestBody, q.AnswerBody = nil, nil, nil, nil
 	rl.mu.Lock()
 	rl.records = append(rl.records, c)
 	close(rl.came)
