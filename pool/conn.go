@@ -65,6 +65,14 @@ func (c *Conn) ReadBuffer(buf **Buffer, from, to int) (int, error) {
 	return n, nil
 }
 
+// Write writes all of p; deadlines and errors are those of net.Conn.Write.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.tls {
+		return c.Conn.Write(p)
+	}
+	return c.socket.Write(p)
+}
+
 // readRecords reads what TLS has, or will have once the socket has more.
 func (c *Conn) readRecords(buf **Buffer, from, to int) (int, error) {
 	lent := *buf == nil
@@ -143,13 +151,7 @@ func (c *Conn) silent(waiting bool) bool {
 
 func (c *Conn) pollNow(fd uintptr) {
 	c.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
-	for {
-		// A signal that is pending, such as the scheduler's own, interrupts even
-		// a poll that does not wait.
-		if _, c.pollErr = unix.Poll(c.poll[:], 0); c.pollErr != unix.EINTR {
-			return
-		}
-	}
+	c.pollErr = directPoll(c.poll[:])
 }
 
 // ReadBy makes reads fail with a timeout at the given time (unix nanoseconds)

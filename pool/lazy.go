@@ -52,7 +52,7 @@ func (r *LazyReader) Wait(from, to int) (*Buffer, int, error) {
 func (r *LazyReader) readReady(fd uintptr) bool {
 	b := r.buffers.Get()
 	for {
-		n, err := unix.Read(int(fd), b.B[r.begin:r.n])
+		n, err := directRead(int(fd), b.B[r.begin:r.n])
 		switch {
 		case n > 0:
 			r.buf, r.n = b, n

@@ -4,8 +4,6 @@ import (
 	"io"
 	"net"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // socket is the TCP side of a connection. Under TLS it is what crypto/tls
@@ -15,6 +13,7 @@ type socket struct {
 	*net.TCPConn
 	raw  syscall.RawConn
 	lazy LazyReader
+	out  DirectWriter
 
 	held     *Buffer // under TLS: what crypto/tls has not taken; nil: nothing
 	from, to int
@@ -28,6 +27,7 @@ func (s *socket) init(tcp *net.TCPConn, buffers *Buffers) error {
 	}
 	s.TCPConn, s.raw = tcp, raw
 	s.lazy.Init(raw, buffers)
+	s.out.Init(tcp, raw)
 	return nil
 }
 
@@ -51,7 +51,7 @@ func (s *socket) peek() error {
 	}
 	b, n := s.lazy.buffers.Get(), 0
 	var err error
-	if ctl := s.raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), b.B[:]) }); ctl != nil {
+	if ctl := s.raw.Control(func(fd uintptr) { n, err = directRead(int(fd), b.B[:]) }); ctl != nil {
 		err = ctl
 	}
 	if n <= 0 {
@@ -81,6 +81,9 @@ func (s *socket) Read(p []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// Write is crypto/tls's, and the connection's where there is no TLS.
+func (s *socket) Write(p []byte) (int, error) { return s.out.Write(p) }
 
 // drop gives back what crypto/tls has not taken.
 func (s *socket) drop() {

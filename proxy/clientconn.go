@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -24,7 +25,9 @@ type clientConn struct {
 	srv    *Server
 	remote netip.Addr
 	read   clientReader
-	slot   uint64 // the watcher's
+	out    io.Writer         // the direct one, or TLS
+	direct pool.DirectWriter // of a plain connection
+	slot   uint64            // the watcher's
 
 	pending       []byte // bytes not yet written, in pendingBuf
 	pendingBuf    *pool.Buffer
@@ -166,7 +169,7 @@ func (c *clientConn) write(p []byte) (int, error) {
 			}
 		}
 	}
-	n, err := c.Conn.Write(p)
+	n, err := c.out.Write(p)
 	if err != nil {
 		c.clientGone()
 	}

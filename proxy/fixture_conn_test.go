@@ -73,7 +73,7 @@ func (noMore) Write(func(uintptr) bool) error { return io.EOF }
 // clientOn returns a client connection of s over w, which the watcher does not
 // know.
 func clientOn(s *Server, w net.Conn) *clientConn {
-	c := &clientConn{Conn: w, srv: s}
+	c := &clientConn{Conn: w, srv: s, out: w}
 	c.x.init(c)
 	return c
 }

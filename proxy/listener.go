@@ -99,6 +99,10 @@ func (s *Server) newClientConn(nc net.Conn, tlsConfig *tls.Config) (*clientConn,
 	c := &clientConn{Conn: nc, srv: s, remote: addrOf(nc.RemoteAddr())}
 	if tlsConfig != nil {
 		c.Conn = tls.Server(nc, tlsConfig)
+		c.out = c.Conn
+	} else {
+		c.direct.Init(nc, raw)
+		c.out = &c.direct
 	}
 	c.read.lazy.Init(raw, s.buffers)
 	c.x.init(c)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -247,6 +248,30 @@ func (l *counting) Accept() (net.Conn, error) {
 func (c *countingConn) Write(p []byte) (int, error) {
 	c.by.writes.Add(1)
 	return c.TCPConn.Write(p)
+}
+
+// SyscallConn counts each attempt to write to the socket, too.
+func (c *countingConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	r := &countingRaw{RawConn: raw, by: c.by}
+	r.counted = r.attempt
+	return r, err
+}
+
+type countingRaw struct {
+	syscall.RawConn
+	by                *counting
+	attempts, counted func(fd uintptr) bool
+}
+
+func (r *countingRaw) Write(f func(fd uintptr) bool) error {
+	r.attempts = f
+	return r.RawConn.Write(r.counted)
+}
+
+func (r *countingRaw) attempt(fd uintptr) bool {
+	r.by.writes.Add(1)
+	return r.attempts(fd)
 }
 
 // relayTo serves, on a loopback port, a server in front of v until the test ends.
