@@ -39,7 +39,7 @@ func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 	s := chtest.Start(t)
 	conn := dialed(t, s)
 	schema := Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day}
-	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv" {
+	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries" {
 		t.Errorf("applied %s", got)
 	}
 	if got := apply(t, conn, schema); len(got) != 0 {
@@ -52,7 +52,7 @@ func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 	if got := apply(t, conn, schema); len(got) != 0 {
 		t.Errorf("applied again: %q", got)
 	}
-	if got := s.Query("SELECT count(), uniqExact(version) FROM relay.schema_migrations"); got != "5\t5" {
+	if got := s.Query("SELECT count(), uniqExact(version) FROM relay.schema_migrations"); got != "6\t6" {
 		t.Errorf("written down: %s", got)
 	}
 	s.Query("ALTER TABLE relay.schema_migrations UPDATE checksum = 'x' WHERE version = 3 SETTINGS mutations_sync = 1")
@@ -66,7 +66,7 @@ func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 func TestClusterStatementsAreParsedByTheEngine(t *testing.T) {
 	s := chtest.Start(t)
 	list, err := Schema{Name: "re`lay", Cluster: "main", Retention: day, UsageRetention: day}.Migrations()
-	if err != nil || len(list) != 7 {
+	if err != nil || len(list) != 9 {
 		t.Fatalf("%d statements: %v", len(list), err)
 	}
 	for _, m := range list {

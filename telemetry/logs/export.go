@@ -3,6 +3,7 @@ package logs
 import (
 	"bufio"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
@@ -69,6 +70,12 @@ func csvText(v reflect.Value) string {
 			return ""
 		}
 		return strconv.FormatInt(*x, 10)
+	case []try:
+		if len(x) == 0 {
+			return ""
+		}
+		text, _ := json.Marshal(x) // CSV has no lists
+		return string(text)
 	}
 	return strconv.FormatInt(v.Int(), 10)
 }

@@ -19,6 +19,8 @@ type filter struct {
 	Tenant, Key, Model, Upstream, End string
 	Status                            string // 429, or 5xx
 	RequestID                         string // what the client sees, or the relay's own id
+	Trace                             string // 32 hex digits
+	TTFTOver, DurationOver, GapOver   time.Duration
 }
 
 // flags are a filter as given on the command line.
@@ -38,6 +40,10 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.Status, "status", "", "requests that ended with this `status`, or class such as 5xx")
 	fs.StringVar(&f.End, "end", "", "requests that ended for this `reason`, such as upstream_cut")
 	fs.StringVar(&f.RequestID, "request-id", "", "the request with this `id`, the client's or the relay's")
+	fs.StringVar(&f.Trace, "trace", "", "requests of this W3C trace `id`")
+	fs.DurationVar(&f.TTFTOver, "ttft-over", 0, "requests whose first output took longer than this `duration`, such as 2s")
+	fs.DurationVar(&f.DurationOver, "duration-over", 0, "requests that took longer than this `duration`")
+	fs.DurationVar(&f.GapOver, "gap-over", 0, "streams with a longer gap between two events than this `duration`")
 }
 
 // parse brings what was given into its form.
@@ -51,6 +57,17 @@ func (f *flags) parse(now time.Time) (err error) {
 	if s := f.Status; s != "" {
 		if len(s) != 3 || s[0] < '1' || s[0] > '5' || s[1:] != "xx" && !isNumber(s) {
 			return usageError{fmt.Errorf("--status: want a status such as 429, or a class such as 5xx")}
+		}
+	}
+	if f.Trace != "" {
+		if b, err := hex.DecodeString(f.Trace); err != nil || len(b) != 16 {
+			return usageError{fmt.Errorf("--trace: want the 32 hex digits of a trace id")}
+		}
+		f.Trace = strings.ToLower(f.Trace)
+	}
+	for name, d := range map[string]time.Duration{"--ttft-over": f.TTFTOver, "--duration-over": f.DurationOver, "--gap-over": f.GapOver} {
+		if d < 0 {
+			return usageError{fmt.Errorf("%s: want a duration above 0, such as 2s", name)}
 		}
 	}
 	return nil
@@ -99,8 +116,13 @@ func (f *filter) wants(r *requestlog.Row) bool {
 		(f.Upstream == "" || r.Upstream == f.Upstream) &&
 		(f.End == "" || r.EndReason == f.End) &&
 		(f.Status == "" || f.wantsStatus(int(r.Status))) &&
-		(f.RequestID == "" || f.wantsID(r))
+		(f.RequestID == "" || f.wantsID(r)) &&
+		(f.Trace == "" || r.TraceID == f.Trace) &&
+		over(r.TTFT, f.TTFTOver) && over(r.Duration, f.DurationOver) && over(r.GapMax, f.GapOver)
 }
+
+// over reports whether us microseconds are longer than d, which 0 asks of none.
+func over(us uint64, d time.Duration) bool { return d == 0 || us > uint64(d.Microseconds()) }
 
 func (f *filter) wantsStatus(status int) bool {
 	if f.Status[1:] == "xx" {
@@ -157,6 +179,14 @@ func (f *filter) where() string {
 			and("status = %s", f.Status)
 		}
 	}
+	if f.Trace != "" {
+		and("trace_id = %s", clickhouse.Quote(f.Trace))
+	}
+	for column, d := range map[string]time.Duration{"ttft_us": f.TTFTOver, "duration_us": f.DurationOver, "gap_max_us": f.GapOver} {
+		if d > 0 {
+			and("%s > %d", column, d.Microseconds())
+		}
+	}
 	if f.RequestID != "" {
 		if id, ok := parseID(f.RequestID); ok {
 			text := clickhouse.Quote(f.RequestID)
@@ -184,7 +214,7 @@ func idTime(id [16]byte) (int64, bool) {
 // wholeHours reports whether the filter asks for nothing that the hourly
 // rollup does not know.
 func (f *filter) wholeHours() bool {
-	return f.Status == "" && f.End == "" && f.RequestID == ""
+	return f.Status == "" && f.End == "" && f.RequestID == "" && f.Trace == "" && f.TTFTOver == 0 && f.DurationOver == 0 && f.GapOver == 0
 }
 
 // usageError is a mistake in how the command was called.

@@ -47,6 +47,12 @@ func fill(t *testing.T, c *configs.Config) {
 		if i%50 == 1 {
 			q.Status, q.UpstreamStatus, q.End = 429, 429, telemetry.UpstreamStatus
 		}
+		if i%30 == 2 {
+			q.Attempts, q.TraceID, q.ParentID = 2, [16]byte{15: byte(i)}, [8]byte{7: 1}
+			q.Tries[0] = telemetry.Try{Upstream: 0, Credential: -1, Status: 503, Failure: telemetry.FailureHTTP5xx}
+			q.Gaps = new(telemetry.Gaps)
+			q.Gaps.Add(int64(i) * 1e6)
+		}
 		r.Append(q)
 	}
 	if err := r.Close(20 * time.Second); err != nil {
@@ -118,6 +124,11 @@ func TestFilesAndClickHouseGiveTheSameAnswers(t *testing.T) {
 		{"no such id", filter{RequestID: "it's"}, 0},
 		{"from", filter{From: midnight.Add(-time.Hour + 500*time.Second)}, 100},
 		{"to", filter{To: midnight.Add(-time.Hour + 100*time.Second), Key: "k1", Tenant: "t0"}, 50},
+		{"trace", filter{Trace: "00000000000000000000000000000020"}, 1},
+		{"long ttft", filter{TTFTOver: 590 * time.Millisecond}, 9},
+		{"long duration", filter{DurationOver: 5 * time.Second}, 0},
+		{"less long duration", filter{DurationOver: 4999 * time.Millisecond}, 600},
+		{"long gap", filter{GapOver: 500 * time.Millisecond}, 3},
 		{"upstream", filter{Upstream: "alpha", Model: "m0", End: "upstream_cut"}, 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -55,7 +55,18 @@ type record struct {
 	BytesIn        int64     `json:"bytes_in" parquet:"bytes_in"`
 	BytesOut       int64     `json:"bytes_out" parquet:"bytes_out"`
 	ClientIP       string    `json:"client_ip,omitempty" parquet:"client_ip,dict"`
+	TraceID        string    `json:"trace_id,omitempty" parquet:"trace_id"`
+	ParentSpanID   string    `json:"parent_span_id,omitempty" parquet:"parent_span_id"`
+	Tries          []try     `json:"tries,omitempty" parquet:"tries,list"`
 	UserAgent      string    `json:"user_agent,omitempty" parquet:"user_agent,dict"`
+}
+
+// try is an attempt that failed and was followed by another.
+type try struct {
+	Upstream   string `json:"upstream" parquet:"upstream,dict"`
+	Credential string `json:"credential,omitempty" parquet:"credential,dict"`
+	Status     int32  `json:"status,omitempty" parquet:"status"`
+	Failure    string `json:"failure,omitempty" parquet:"failure,dict"`
 }
 
 func newRecord(r *requestlog.Row) record {
@@ -68,6 +79,10 @@ func newRecord(r *requestlog.Row) record {
 		Duration:    int64(r.Duration), UpstreamHead: int64(r.UpstreamHead), FirstEvent: int64(r.FirstEvent), TTFT: int64(r.TTFT), Overhead: int64(r.Overhead),
 		GapP50: int64(r.GapP50), GapMax: int64(r.GapMax), Events: int64(r.Events), ContentEvents: int64(r.ContentEvents),
 		BytesIn: int64(r.BytesIn), BytesOut: int64(r.BytesOut), ClientIP: r.Client(), UserAgent: clean(r.UserAgent),
+		TraceID: r.TraceID, ParentSpanID: r.ParentSpanID,
+	}
+	for _, t := range r.Tries {
+		rec.Tries = append(rec.Tries, try{t.Upstream, t.Credential, int32(t.Status), t.Failure})
 	}
 	if r.UsageSource != telemetry.UsageUnknown {
 		number := func(n uint64) *int64 { v := int64(n); return &v }
@@ -141,11 +156,27 @@ func (p *lines) row(r *requestlog.Row) error {
 		model = r.ModelRequested
 	}
 	_, err := fmt.Fprintf(p.w, rowFormat, time.UnixMilli(r.Start).UTC().Format("2006-01-02 15:04:05.000"), strconv.Itoa(int(r.Status)), r.EndReason,
-		short(r.Tenant, 10), short(r.KeyID, 12), short(model, 28), short(r.Upstream, 12), ttft, millis(float64(r.Duration)/1e3), in, out, cost, clean(r.RequestID()))
+		short(r.Tenant, 10), short(r.KeyID, 12), short(model, 28), short(r.Upstream, 12), ttft, millis(float64(r.Duration)/1e3), in, out, cost, clean(r.RequestID())+tried(r.Tries))
 	return err
 }
 
 func (p *lines) end() error { return nil }
+
+// tried says what was tried before, and how that failed.
+func tried(tries []requestlog.Try) string {
+	text := ""
+	for _, t := range tries {
+		text += "  after " + clean(t.Upstream)
+		if t.Credential != "" {
+			text += "/" + clean(t.Credential)
+		}
+		text += ": " + t.Failure
+		if t.Status != 0 {
+			text += fmt.Sprintf(" (%d)", t.Status)
+		}
+	}
+	return text
+}
 
 // short cuts s for a column of width characters.
 func short(s string, width int) string {

@@ -103,12 +103,11 @@ func fullBatch(n int) *Batch {
 	o := options()
 	names := newNames(&o)
 	b := NewBatch(n)
-	var row Row
+	var row scratch
 	for i := range n {
 		q := request(i)
-		names.fill(&row, q, names.model(q))
-		row.Endpoint, row.Upstream, row.Credential = names.endpoint(q.Endpoint), names.upstream(q.Upstream), names.credential(q.Upstream, q.Credential)
-		b.Append(&row)
+		names.fill(&row, q)
+		b.Append(&row.Row)
 	}
 	return b
 }

@@ -14,6 +14,7 @@ import (
 
 	"streamrelay/configs"
 	"streamrelay/telemetry"
+	"streamrelay/telemetry/clickhouse"
 	"streamrelay/telemetry/clickhouse/chtest"
 	"streamrelay/telemetry/spool"
 )
@@ -23,7 +24,7 @@ func fixed(n int) *Batch {
 	o := options()
 	names := newNames(&o)
 	b := NewBatch(n)
-	var row Row
+	var row scratch
 	for i := range n {
 		q := request(i)
 		q.ID = [16]byte{0x01, 0x9a, 0xb2, 0xc3, 0xd4, 0xe5, 0x70, 0x01, 0x80, 0xff, 1, 2, 3, 4, 5, byte(i)}
@@ -31,9 +32,8 @@ func fixed(n int) *Batch {
 		if i == 1 {
 			q.RequestID = []byte("mine")
 		}
-		names.fill(&row, q, names.model(q))
-		row.Endpoint, row.Upstream, row.Credential = names.endpoint(q.Endpoint), names.upstream(q.Upstream), names.credential(q.Upstream, q.Credential)
-		b.Append(&row)
+		names.fill(&row, q)
+		b.Append(&row.Row)
 	}
 	return b
 }
@@ -56,6 +56,69 @@ func TestBlockBytes(t *testing.T) {
 	}
 	if got != string(want) {
 		t.Errorf("the block is not %s any more; got\n%s", golden, got)
+	}
+}
+
+// undump reads what hex.Dump wrote.
+func undump(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data []byte
+	for line := range strings.Lines(string(text)) {
+		fields, _, _ := strings.Cut(line[8:], "|")
+		b, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(fields), " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = append(data, b...)
+	}
+	return data
+}
+
+// TestBlocksOfEarlierVersionsAreReadAndStored: those of files that were written
+// before there were tries and traces.
+func TestBlocksOfEarlierVersionsAreReadAndStored(t *testing.T) {
+	var old, now Block
+	if err := old.Decode(undump(t, "testdata/block.without-tries.hex")); err != nil {
+		t.Fatal(err)
+	}
+	if err := now.Decode(undump(t, "testdata/block.hex")); err != nil {
+		t.Fatal(err)
+	}
+	var was, is Row
+	for i := range 3 {
+		old.Row(i, &was)
+		now.Row(i, &is)
+		is.Tries, is.TraceID, is.ParentSpanID, is.Attempts = nil, "", "", 1
+		if !reflect.DeepEqual(was, is) {
+			t.Errorf("row %d: %+v, want %+v", i, was, is)
+		}
+	}
+	s, o := store(t)
+	conn, err := clickhouse.Dial(t.Context(), s.Native, clickhouse.FromConfig(&o.ClickHouse))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	table, err := conn.Describe(t.Context(), "request_log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for token, b := range map[string]*Block{"old": &old, "now": &now} {
+		if err := conn.Insert(t.Context(), table, b.Input(), token); err != nil {
+			t.Fatalf("%s: %v", token, err)
+		}
+	}
+	got := s.Query("SELECT tries.upstream, tries.credential, tries.status, tries.failure, trace_id, parent_span_id, count() FROM relay.request_log GROUP BY ALL ORDER BY 7")
+	want := "['alpha','beta']\t['1','']\t[503,0]\t['http_5xx','connect']\t0af7651916cd43dd8448eb211c80319c\tb7ad6b7169203331\t1\n[]\t[]\t[]\t[]\t\t\t5"
+	if got != want {
+		t.Errorf("the table has\n%s\nwant\n%s", got, want)
+	}
+	if got := s.Query("SELECT tries.upstream, tries.status FROM relay.request_log ARRAY JOIN tries WHERE tries.failure = 'connect'"); got != "beta\t0" {
+		t.Errorf("attempts as rows: %s", got)
 	}
 }
 
@@ -86,13 +149,15 @@ func TestRowsComeBackAsTheyWereAppended(t *testing.T) {
 	block.Row(7, &first)
 	want := Row{
 		ID: first.ID, Start: 1795521600007, Instance: "relay-1", Tenant: "globex", KeyID: "k2", Method: "POST", Endpoint: "chat_completions",
-		Model: "m4", Upstream: "beta", Credential: "1", Status: 200, UpstreamStatus: 200, EndReason: "completed", Stream: true, Attempts: 1,
+		Model: "m4", Upstream: "beta", Credential: "1", Status: 200, UpstreamStatus: 200, EndReason: "completed", Stream: true, Attempts: 3,
 		UsageSource: telemetry.UsageProvider, Input: 12, Output: 7, Cached: 4,
 		Duration: 3200000, UpstreamHead: 90000, FirstEvent: 95000, TTFT: 107000, Overhead: 80, GapP50: 20000, GapMax: 3000000,
 		Events: 4, ContentEvents: 3, BytesIn: 120, BytesOut: 4096, UserAgent: "OpenAI/Python 1.2.3",
 		ClientIP: [16]byte{10: 0xff, 11: 0xff, 12: 192, 14: 2, 15: 7},
+		Tries:    []Try{{"alpha", "1", 503, "http_5xx"}, {"beta", "", 0, "connect"}},
+		TraceID:  "0af7651916cd43dd8448eb211c80319c", ParentSpanID: "b7ad6b7169203331",
 	}
-	if first != want {
+	if !reflect.DeepEqual(first, want) {
 		t.Errorf("got  %+v\nwant %+v", first, want)
 	}
 }
@@ -101,16 +166,16 @@ func TestClientsCannotGrowAColumnAndTheirTextIsCut(t *testing.T) {
 	o := options()
 	n := newNames(&o)
 	b := NewBatch(3000)
-	var row Row
+	var row scratch
 	for i := range 3000 {
 		q := request(0)
 		q.Model, q.UpstreamStatus = fmt.Appendf(nil, "invented-%d%s", i, strings.Repeat("x", 300)), 404
 		q.UserAgent = fmt.Appendf(nil, "agent-%d", i)
-		n.fill(&row, q, n.model(q))
+		n.fill(&row, q)
 		if row.Model != "other" || len(row.ModelRequested) != maxText {
 			t.Fatalf("model %q, requested %d bytes", row.Model, len(row.ModelRequested))
 		}
-		b.Append(&row)
+		b.Append(&row.Row)
 	}
 	if len(b.model.values) > 3 || len(b.userAgent.values) > 1025 {
 		t.Errorf("%d models, %d user agents in the dictionaries", len(b.model.values), len(b.userAgent.values))
@@ -140,8 +205,8 @@ func TestUnknownPriceOrUsageIsUnknownCost(t *testing.T) {
 		q := request(10)
 		q.Model, q.Upstream, q.UsageSource = []byte(c.model), c.upstream, c.usage
 		q.Usage = telemetry.Usage{Input: 12, Output: 10, Cached: 4, CacheWrite: -1, Reasoning: -1}
-		var row Row
-		n.fill(&row, q, n.model(q))
+		var row scratch
+		n.fill(&row, q)
 		if row.Cost != c.cost || row.CostKnown != c.known {
 			t.Errorf("%s: %d, %t", c.name, row.Cost, row.CostKnown)
 		}

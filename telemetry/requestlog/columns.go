@@ -46,6 +46,23 @@ func (c *nullable) add(v int64, known bool) {
 	c.null, c.value = append(c.null, null), append(c.value, v)
 }
 
+// dicts is an Array(LowCardinality(String)) column.
+type dicts struct {
+	ends proto.ColUInt64 // of each row's elements
+	of   *dict
+}
+
+func newDicts(rows int) *dicts {
+	return &dicts{make(proto.ColUInt64, 0, rows), newDict(0, maxDict)}
+}
+
+func (c *dicts) Type() proto.ColumnType       { return c.of.Type().Array() }
+func (c *dicts) Rows() int                    { return len(c.ends) }
+func (c *dicts) EncodeState(b *proto.Buffer)  { c.of.EncodeState(b) }
+func (c *dicts) EncodeColumn(b *proto.Buffer) { c.ends.EncodeColumn(b); c.of.EncodeColumn(b) }
+func (c *dicts) WriteColumn(w *proto.Writer)  { c.ends.WriteColumn(w); c.of.WriteColumn(w) }
+func (c *dicts) Reset()                       { c.ends.Reset(); c.of.Reset() }
+
 // columns are the columns of one batch, in the order of the table's.
 type columns struct {
 	id                                                       proto.ColUUID
@@ -67,6 +84,10 @@ type columns struct {
 	gapP50, gapMax, events, contentEvents, bytesIn, bytesOut proto.ColUInt64
 	clientIP                                                 proto.ColIPv6
 	userAgent                                                *dict
+	tryUpstream, tryCredential                               *dicts
+	tryStatus                                                *proto.ColArr[uint16]
+	tryFailure                                               *dicts
+	traceID, parentSpanID                                    proto.ColStr
 }
 
 // input lists the columns under their names in the table.
@@ -89,6 +110,9 @@ func (c *columns) list() proto.Input {
 		{Name: "events", Data: &c.events}, {Name: "content_events", Data: &c.contentEvents},
 		{Name: "bytes_in", Data: &c.bytesIn}, {Name: "bytes_out", Data: &c.bytesOut},
 		{Name: "client_ip", Data: &c.clientIP}, {Name: "user_agent", Data: c.userAgent},
+		{Name: "tries.upstream", Data: c.tryUpstream}, {Name: "tries.credential", Data: c.tryCredential},
+		{Name: "tries.status", Data: c.tryStatus}, {Name: "tries.failure", Data: c.tryFailure},
+		{Name: "trace_id", Data: &c.traceID}, {Name: "parent_span_id", Data: &c.parentSpanID},
 	}
 }
 
@@ -111,6 +135,9 @@ func newColumns(rows int) *columns {
 		duration: u64(), upstreamHead: u64(), firstEvent: u64(), ttft: u64(), overhead: u64(),
 		gapP50: u64(), gapMax: u64(), events: u64(), contentEvents: u64(), bytesIn: u64(), bytesOut: u64(),
 		clientIP: make(proto.ColIPv6, 0, rows), userAgent: newDict(rows, 1024), // clients choose it
+		tryUpstream: newDicts(rows), tryCredential: newDicts(rows), tryFailure: newDicts(rows),
+		tryStatus: &proto.ColArr[uint16]{Offsets: u64(), Data: new(proto.ColUInt16)},
+		traceID:   str(0), parentSpanID: str(0),
 	}
 }
 
@@ -155,9 +182,24 @@ func (c *columns) add(row *Row) {
 	c.bytesOut = append(c.bytesOut, row.BytesOut)
 	c.clientIP = append(c.clientIP, row.ClientIP)
 	c.userAgent.add(row.UserAgent)
+	for i := range row.Tries {
+		t := &row.Tries[i]
+		c.tryUpstream.of.add(t.Upstream)
+		c.tryCredential.of.add(t.Credential)
+		c.tryStatus.Data.Append(t.Status)
+		c.tryFailure.of.add(t.Failure)
+	}
+	tries := uint64(len(c.tryUpstream.of.keys))
+	c.tryUpstream.ends = append(c.tryUpstream.ends, tries)
+	c.tryCredential.ends = append(c.tryCredential.ends, tries)
+	c.tryStatus.Offsets = append(c.tryStatus.Offsets, tries)
+	c.tryFailure.ends = append(c.tryFailure.ends, tries)
+	c.traceID.Append(row.TraceID)
+	c.parentSpanID.Append(row.ParentSpanID)
 }
 
-// room reports whether the longest row still fits without growing.
+// room reports whether the longest row still fits without growing; what few
+// rows have, tries and traces, may grow.
 func (c *columns) room() bool {
 	for _, s := range [...]*proto.ColStr{&c.clientRequestID, &c.modelRequested, &c.upstreamID} {
 		if cap(s.Buf)-len(s.Buf) < maxText {

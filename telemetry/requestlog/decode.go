@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -55,11 +56,30 @@ func (b *Block) Decode(data []byte) (err error) {
 		if c.Data.Rows() != head.Rows {
 			return fmt.Errorf("decode block: column %s has %d rows of %d", c.Name, c.Data.Rows(), head.Rows)
 		}
+		if !ascending(c.Data) {
+			return fmt.Errorf("decode block: column %s has arrays of no length", c.Name)
+		}
 		if f := setter(c); f != nil {
 			b.fill = append(b.fill, f)
 		}
 	}
 	return nil
+}
+
+// ascending reports whether the arrays of a column, where it is one of arrays,
+// follow each other. ch-go looks at the end of the last one only.
+func ascending(c proto.ColResult) bool {
+	if auto, ok := c.(*proto.ColAuto); ok {
+		c = auto.Data
+	}
+	var ends proto.ColUInt64
+	switch c := c.(type) {
+	case *proto.ColArr[string]:
+		ends = c.Offsets
+	case *proto.ColArr[uint16]:
+		ends = c.Offsets
+	}
+	return slices.IsSorted(ends)
 }
 
 // peekRows reads the numbers of columns and rows that a block begins with.
@@ -172,6 +192,42 @@ func setter(c proto.ResultColumn) func(*Row, int) {
 		if c.Name == "client_ip" {
 			return func(r *Row, i int) { r.ClientIP = (*col)[i] }
 		}
+	case *proto.ColArr[string]:
+		if field := tryField(c.Name); field != nil {
+			return func(r *Row, i int) {
+				for at, v := range col.Row(i) {
+					*field(r.try(at)) = v
+				}
+			}
+		}
+	case *proto.ColArr[uint16]:
+		if c.Name == "tries.status" {
+			return func(r *Row, i int) {
+				for at, v := range col.Row(i) {
+					r.try(at).Status = v
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// try is the row's i-th try, which is made where it is not there yet.
+func (r *Row) try(i int) *Try {
+	for len(r.Tries) <= i {
+		r.Tries = append(r.Tries, Try{})
+	}
+	return &r.Tries[i]
+}
+
+func tryField(column string) func(*Try) *string {
+	switch column {
+	case "tries.upstream":
+		return func(t *Try) *string { return &t.Upstream }
+	case "tries.credential":
+		return func(t *Try) *string { return &t.Credential }
+	case "tries.failure":
+		return func(t *Try) *string { return &t.Failure }
 	}
 	return nil
 }
@@ -215,6 +271,10 @@ func stringField(column string) func(*Row) *string {
 		return func(r *Row) *string { return &r.Error }
 	case "user_agent":
 		return func(r *Row) *string { return &r.UserAgent }
+	case "trace_id":
+		return func(r *Row) *string { return &r.TraceID }
+	case "parent_span_id":
+		return func(r *Row) *string { return &r.ParentSpanID }
 	}
 	return nil
 }

@@ -99,8 +99,12 @@ func (d *dict) EncodeState(b *proto.Buffer) { b.PutInt64(1) }
 
 // EncodeColumn implements proto.ColInput (ClickHouse's
 // SerializationLowCardinality): the width of the keys with the flags
-// "additional keys" and "update dictionary", the values, the keys.
+// "additional keys" and "update dictionary", the values, the keys. Of no rows,
+// as where all arrays are empty, nothing is written.
 func (d *dict) EncodeColumn(b *proto.Buffer) {
+	if len(d.keys) == 0 {
+		return
+	}
 	const flags = 1<<9 | 1<<10
 	narrow := len(d.values) <= 256
 	if narrow {

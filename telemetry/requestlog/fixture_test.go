@@ -38,6 +38,13 @@ func request(i int) *telemetry.Request {
 		Usage: telemetry.Usage{Input: 12, Output: int64(i % 50), Cached: 4, CacheWrite: -1, Reasoning: -1}, UsageSource: telemetry.UsageProvider,
 	}
 	r.RequestID = telemetry.AppendID(nil, r.ID)
+	if i%20 == 7 || i%20 == 2 { // tried elsewhere before, for a client that traces
+		r.Attempts = 3
+		r.Tries[0] = telemetry.Try{Upstream: 0, Credential: 0, Status: 503, Failure: telemetry.FailureHTTP5xx}
+		r.Tries[1] = telemetry.Try{Upstream: 1, Credential: -1, Failure: telemetry.FailureConnect}
+		r.TraceID = [16]byte{0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c}
+		r.ParentID = [8]byte{0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31}
+	}
 	switch {
 	case i%10 == 7:
 		r.RequestID = binary.AppendUvarint([]byte("mine-"), uint64(i))

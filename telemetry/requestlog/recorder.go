@@ -99,10 +99,10 @@ type shard struct {
 	// mu guards what follows, for as long as it takes to copy a row or to
 	// change two pointers.
 	mu    sync.Mutex
-	batch *Batch // nil: none was free
-	first int64  // Unix milliseconds: when the batch's first row came
-	rows  uint64 // that were appended, ever
-	row   Row    // scratch; its text is gone with the request that it was made of
+	batch *Batch  // nil: none was free
+	first int64   // Unix milliseconds: when the batch's first row came
+	rows  uint64  // that were appended, ever
+	row   scratch // scratch; its text is gone with the request that it was made of
 	_     [64]byte
 }
 
@@ -176,13 +176,11 @@ func (r *Recorder) Append(q *telemetry.Request) {
 		}
 	}
 	b, n := s.batch, r.names
-	row := &s.row
-	n.fill(row, q, n.model(q))
-	row.Endpoint, row.Upstream, row.Credential = n.endpoint(q.Endpoint), n.upstream(q.Upstream), n.credential(q.Upstream, q.Credential)
+	n.fill(&s.row, q)
 	if b.Rows() == 0 {
 		s.first = (q.Start + q.Duration) / 1e6
 	}
-	if !b.Append(row) {
+	if !b.Append(&s.row.Row) {
 		r.full <- b // has room for every batch
 		s.batch = r.free.get()
 	}

@@ -1,6 +1,7 @@
 package requestlog
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"unsafe"
 
@@ -39,6 +40,17 @@ type Row struct {
 	BytesIn, BytesOut                                  uint64
 	ClientIP                                           [16]byte // IPv6, or IPv4 mapped
 	UserAgent                                          string
+
+	Tries []Try // the attempts before the last
+	// The client's trace and its span that called, in hex; "": it sent none.
+	TraceID, ParentSpanID string
+}
+
+// Try is an attempt that failed and was followed by another.
+type Try struct {
+	Upstream, Credential string
+	Status               uint16 // 0: no answer
+	Failure              string // as telemetry names it
 }
 
 // The most of a client's text that a row holds, in bytes.
@@ -94,9 +106,17 @@ func isID(text []byte, id *[16]byte) bool {
 	return true
 }
 
-// fill makes row the row of r. Text in it is r's own memory, to be copied by
-// the batch before the caller has r again. model is what the name table says.
-func (n *names) fill(row *Row, r *telemetry.Request, model *model) {
+// scratch is a row in the making and the memory of what it is made of.
+type scratch struct {
+	Row
+	hex [48]byte
+}
+
+// fill makes row the row of r. Text in it is r's own memory, or row's, to be
+// copied by the batch before the caller has r again.
+func (n *names) fill(row *scratch, r *telemetry.Request) {
+	model := n.model(r)
+	row.Endpoint, row.Upstream, row.Credential = n.endpoint(r.Endpoint), n.upstream(r.Upstream), n.credential(r.Upstream, r.Credential)
 	row.ID, row.Start = r.ID, r.Start/1e6
 	row.Instance = n.instance
 	row.ClientRequestID = clientRequestID(r.RequestID, r.ID)
@@ -122,7 +142,7 @@ func (n *names) fill(row *Row, r *telemetry.Request, model *model) {
 		row.Input, row.Output, row.Cached = count(u.Input), count(u.Output), count(u.Cached)
 		row.CacheWrite, row.Thought = count(u.CacheWrite), count(u.Reasoning)
 		if model != nil && model.price != nil {
-			row.Cost, row.CostKnown = model.price.cost(row, n.excludesCache(r.Upstream)), true
+			row.Cost, row.CostKnown = model.price.cost(&row.Row, n.excludesCache(r.Upstream)), true
 		}
 	}
 	row.Duration, row.UpstreamHead, row.FirstEvent = micros(r.Duration), micros(r.UpstreamHead), micros(r.FirstEvent)
@@ -138,6 +158,17 @@ func (n *names) fill(row *Row, r *telemetry.Request, model *model) {
 		row.ClientIP = r.Client.As16()
 	}
 	row.UserAgent = text(r.UserAgent, maxText)
+	row.Tries = row.Tries[:0]
+	for _, t := range r.Tries[:min(max(r.Attempts-1, 0), telemetry.MaxTries)] {
+		u := int(t.Upstream)
+		row.Tries = append(row.Tries, Try{n.upstream(u), n.credential(u, int(t.Credential)), t.Status, min(t.Failure, telemetry.FailureUnknown).String()})
+	}
+	row.TraceID, row.ParentSpanID = "", ""
+	if r.TraceID != [16]byte{} {
+		hex.Encode(row.hex[:32], r.TraceID[:])
+		hex.Encode(row.hex[32:], r.ParentID[:])
+		row.TraceID, row.ParentSpanID = text(row.hex[:32], 32), text(row.hex[32:], 16)
+	}
 }
 
 // Client is the client's address as people write it, "" where there is none.
