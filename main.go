@@ -54,7 +54,7 @@ func command() *cobra.Command {
 	root.AddCommand(
 		proxy.ServeCommand(build),
 		proxy.DemoCommand(build, simulated),
-		configs.CheckCommand(auth.ProbeRedis, clickhouse.Probe(requestlog.Columns())),
+		configs.CheckCommand(auth.ProbeRedis, clickhouse.Probe(requestlog.Columns(), requestlog.BodyColumns())),
 		auth.KeysCommand(),
 		logs.Command(),
 		clickhouse.MigrateCommand(version),

@@ -49,7 +49,7 @@ statement can be repeated; after an error, correct what it says and run again.`,
 			if !c.ClickHouse.Enabled() {
 				return &exitError{exitConfig, fmt.Errorf("%s names no ClickHouse: set clickhouse.address", path)}
 			}
-			return migrate(cmd, &c.ClickHouse, version, dry)
+			return migrate(cmd, c, version, dry)
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", path, "the configuration `file`")
@@ -59,8 +59,8 @@ statement can be repeated; after an error, correct what it says and run again.`,
 
 // migrate runs on one server of each shard that has none of another's replicas
 // in common; on a cluster, on one server in all.
-func migrate(cmd *cobra.Command, c *configs.ClickHouse, version string, dry bool) error {
-	s := SchemaOf(c)
+func migrate(cmd *cobra.Command, config *configs.Config, version string, dry bool) error {
+	s, c := SchemaOf(config), &config.ClickHouse
 	servers := c.Servers()
 	if s.Cluster != "" {
 		servers = servers[:1]
@@ -103,6 +103,11 @@ func dialAny(ctx context.Context, addresses []string, o Options) (*Conn, error) 
 		all = append(all, err)
 	}
 	return nil, errors.Join(all...)
+}
+
+// DialShard connects to the first of a shard's replicas that answers.
+func DialShard(ctx context.Context, c *configs.ClickHouse, replicas []string) (*Conn, error) {
+	return dialAny(ctx, replicas, FromConfig(c))
 }
 
 // DialAny connects to the first server of any shard that answers, for readers

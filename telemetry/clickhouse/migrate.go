@@ -35,7 +35,7 @@ func (c *Conn) Pending(ctx context.Context, s Schema) ([]Step, error) {
 			return nil, fmt.Errorf("migration %04d_%s was applied in another form than this version ships: compare the tables by hand, then delete its row from %s.schema_migrations", m.Version, m.Name, s.Name)
 		}
 	}
-	for _, t := range [...]struct{ table, ttl string }{{"request_log", s.LogTTL()}, {"usage_1h", s.UsageTTL()}} {
+	for _, t := range [...]struct{ table, ttl string }{{"request_log", s.LogTTL()}, {"usage_1h", s.UsageTTL()}, {"request_bodies", s.BodyTTL()}} {
 		rows, err := c.strings(ctx, 1, "SELECT create_table_query FROM system.tables WHERE database = "+literal(s.Name)+" AND name = "+literal(t.table))
 		if err != nil {
 			return nil, fmt.Errorf("read the table's definition: %w", c.Explain(err))

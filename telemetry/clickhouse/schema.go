@@ -20,11 +20,15 @@ type Schema struct {
 	Cluster        string // "": a single server
 	Retention      time.Duration
 	UsageRetention time.Duration
+	BodyRetention  time.Duration
 }
 
-// SchemaOf returns the schema that the section clickhouse asks for.
-func SchemaOf(c *configs.ClickHouse) Schema {
-	return Schema{Name: c.Database, Cluster: c.Cluster, Retention: c.Retention, UsageRetention: c.UsageRetention}
+// SchemaOf returns the schema that a configuration asks for.
+func SchemaOf(c *configs.Config) Schema {
+	return Schema{
+		Name: c.ClickHouse.Database, Cluster: c.ClickHouse.Cluster,
+		Retention: c.ClickHouse.Retention, UsageRetention: c.ClickHouse.UsageRetention, BodyRetention: c.RequestLog.BodyRetention,
+	}
 }
 
 // Migration is one numbered statement.
@@ -126,6 +130,9 @@ func (s Schema) LogTTL() string { return ttl("toDateTime(ts)", s.Retention) }
 
 // UsageTTL is when rows of the rollup go.
 func (s Schema) UsageTTL() string { return ttl("hour", s.UsageRetention) }
+
+// BodyTTL is when bodies go.
+func (s Schema) BodyTTL() string { return ttl("toDateTime(ts)", s.BodyRetention) }
 
 func ttl(from string, after time.Duration) string {
 	return fmt.Sprintf("%s + toIntervalDay(%d)", from, max(1, int(after.Hours()/24)))

@@ -38,21 +38,21 @@ func apply(t *testing.T, conn *Conn, schema Schema) (names []string) {
 func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 	s := chtest.Start(t)
 	conn := dialed(t, s)
-	schema := Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day}
-	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries" {
+	schema := Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day, BodyRetention: 7 * day}
+	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies" {
 		t.Errorf("applied %s", got)
 	}
 	if got := apply(t, conn, schema); len(got) != 0 {
 		t.Errorf("applied again: %q", got)
 	}
-	schema.Retention = 30 * day
-	if got := strings.Join(apply(t, conn, schema), " "); got != "request_log time to live" {
+	schema.Retention, schema.BodyRetention = 30*day, 3*day
+	if got := strings.Join(apply(t, conn, schema), " "); got != "request_log time to live request_bodies time to live" {
 		t.Errorf("after a change of the retention: %s", got)
 	}
 	if got := apply(t, conn, schema); len(got) != 0 {
 		t.Errorf("applied again: %q", got)
 	}
-	if got := s.Query("SELECT count(), uniqExact(version) FROM relay.schema_migrations"); got != "6\t6" {
+	if got := s.Query("SELECT count(), uniqExact(version) FROM relay.schema_migrations"); got != "7\t7" {
 		t.Errorf("written down: %s", got)
 	}
 	s.Query("ALTER TABLE relay.schema_migrations UPDATE checksum = 'x' WHERE version = 3 SETTINGS mutations_sync = 1")
@@ -65,8 +65,8 @@ func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 // of the tests has no Keeper, which Replicated tables and ON CLUSTER want.
 func TestClusterStatementsAreParsedByTheEngine(t *testing.T) {
 	s := chtest.Start(t)
-	list, err := Schema{Name: "re`lay", Cluster: "main", Retention: day, UsageRetention: day}.Migrations()
-	if err != nil || len(list) != 9 {
+	list, err := Schema{Name: "re`lay", Cluster: "main", Retention: day, UsageRetention: day, BodyRetention: day}.Migrations()
+	if err != nil || len(list) != 11 {
 		t.Fatalf("%d statements: %v", len(list), err)
 	}
 	for _, m := range list {
@@ -98,14 +98,22 @@ func TestProbeSaysWhatIsThereAndWhatIsMissing(t *testing.T) {
 	s := chtest.Start(t)
 	c := configs.Default()
 	c.ClickHouse.Address = s.Native
-	probe := Probe([]string{"id", "ts", "not_yet"})
+	probe := Probe([]string{"id", "ts", "not_yet"}, []string{"id", "request"})
 	if f := probe(t.Context(), c); len(f) != 1 || f[0].OK || !strings.Contains(f[0].Detail, `there is no database "relay"`) || !strings.Contains(f[0].Hint, "relay migrate") {
 		t.Errorf("without a database: %+v", f)
 	}
 	conn := dialed(t, s)
-	apply(t, conn, SchemaOf(&c.ClickHouse))
+	apply(t, conn, SchemaOf(c))
 	if f := probe(t.Context(), c); len(f) != 1 || !f[0].OK || !strings.Contains(f[0].Hint, "not_yet") {
 		t.Errorf("with the tables: %+v", f)
+	}
+	s.Query("DROP TABLE relay.request_bodies")
+	if f := probe(t.Context(), c); len(f) != 1 || !f[0].OK {
+		t.Errorf("without bodies, which are not wanted: %+v", f)
+	}
+	c.RequestLog.Bodies = "errors"
+	if f := probe(t.Context(), c); len(f) != 1 || f[0].OK || !strings.Contains(f[0].Detail, `there is no table "request_bodies"`) || !strings.Contains(f[0].Hint, "relay migrate") {
+		t.Errorf("without bodies, which are wanted: %+v", f)
 	}
 	c.ClickHouse.Address = ""
 	if f := probe(t.Context(), c); f != nil {

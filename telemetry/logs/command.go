@@ -37,7 +37,7 @@ the files of request_log.dir. With --files, or --dir, it reads the files in any
 case: with ClickHouse those are the rows that wait for it.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			const want = "want one of: tail, query, usage, export, replay"
+			const want = "want one of: tail, query, usage, export, body, replay"
 			if len(args) > 0 {
 				return usageError{fmt.Errorf("unknown command %q for %q: %s", args[0], "relay logs", want)}
 			}
@@ -47,7 +47,7 @@ case: with ClickHouse those are the rows that wait for it.`,
 	cmd.PersistentFlags().StringVarP(&c.path, "config", "c", "relay.yaml", "the configuration `file`")
 	cmd.PersistentFlags().StringVar(&c.dir, "dir", "", "read the files of this `folder`, and no configuration")
 	cmd.PersistentFlags().BoolVar(&c.files, "files", false, "read files also where ClickHouse is configured")
-	cmd.AddCommand(c.tail(), c.query(), c.usage(), c.export(), c.replay())
+	cmd.AddCommand(c.tail(), c.query(), c.usage(), c.export(), c.body(), c.replay())
 	return cmd
 }
 

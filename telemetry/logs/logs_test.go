@@ -47,6 +47,10 @@ func fill(t *testing.T, c *configs.Config) {
 		if i%50 == 1 {
 			q.Status, q.UpstreamStatus, q.End = 429, 429, telemetry.UpstreamStatus
 		}
+		if i%100 == 5 {
+			q.RequestBody, q.AnswerBody = fmt.Appendf(nil, "ask %d\x00\xff\x1b[31m", i), []byte("line\r\nline\n")
+			q.BytesIn, q.BytesOut = int64(len(q.RequestBody)), 5000
+		}
 		if i%30 == 2 {
 			q.Attempts, q.TraceID, q.ParentID = 2, [16]byte{15: byte(i)}, [8]byte{7: 1}
 			q.Tries[0] = telemetry.Try{Upstream: 0, Credential: -1, Status: 503, Failure: telemetry.FailureHTTP5xx}
@@ -74,17 +78,17 @@ func testID(ns int64, i int) [16]byte {
 func both(t *testing.T) map[string]source {
 	t.Helper()
 	files := configs.Default()
-	files.RequestLog.Dir = t.TempDir()
+	files.RequestLog.Dir, files.RequestLog.Bodies = t.TempDir(), "all"
 	fill(t, files)
 	s := chtest.Start(t)
 	store := configs.Default()
-	store.RequestLog.Dir, store.ClickHouse.Address = t.TempDir(), s.Native
+	store.RequestLog.Dir, store.RequestLog.Bodies, store.ClickHouse.Address = t.TempDir(), "all", s.Native
 	conn, err := clickhouse.Dial(t.Context(), s.Native, clickhouse.FromConfig(&store.ClickHouse))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	schema := clickhouse.SchemaOf(&store.ClickHouse)
+	schema := clickhouse.SchemaOf(store)
 	steps, err := conn.Pending(t.Context(), schema)
 	if err == nil {
 		err = conn.Apply(t.Context(), schema, steps, "test", func(clickhouse.Step) {})
@@ -153,6 +157,29 @@ func TestFilesAndClickHouseGiveTheSameAnswers(t *testing.T) {
 				t.Errorf("files:\n%.600s\nclickhouse:\n%.600s", printed["files"], printed["clickhouse"])
 			}
 		})
+	}
+	for name, s := range sources {
+		b, err := findBody(t.Context(), s, "mine-105")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var text bytes.Buffer
+		if err := printBody(&text, b); err != nil {
+			t.Fatal(err)
+		}
+		id := telemetry.AppendID(nil, b.ID)
+		want := fmt.Sprintf("--- request of %s: 14 bytes\nask 105???[31m\n--- answer of %s: the first 11 of 5000 bytes\nline\nline\n", id, id)
+		if text.String() != want || string(b.Request) != "ask 105\x00\xff\x1b[31m" || string(b.Answer) != "line\r\nline\n" || b.Tenant != "t1" {
+			t.Errorf("%s: %q, want %q", name, text.String(), want)
+		}
+		if again, err := findBody(t.Context(), s, string(id)); err != nil || !bytes.Equal(again.Request, b.Request) {
+			t.Errorf("%s: by the relay's id: %v", name, err)
+		}
+		for id, want := range map[string]string{"mine-106": "request_log.bodies says whose are kept", "mine-9999": "no request", "00000000-0000-7000-8000-000000000000": "no request"} {
+			if _, err := findBody(t.Context(), s, id); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %s: %v", name, id, err)
+			}
+		}
 	}
 	last := make(map[string]string)
 	for name, s := range sources {
@@ -237,7 +264,7 @@ func TestFollowPrintsEachNewRowOnceAcrossARotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := 0
-	next, err := follower(t.Context(), s, &filter{}, func(*requestlog.Row) error { seen++; return nil })
+	next, err := s.follow(t.Context(), &filter{}, func(*requestlog.Row) error { seen++; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

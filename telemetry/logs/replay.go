@@ -3,9 +3,11 @@ package logs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,7 +22,7 @@ func (c *command) replay() *cobra.Command {
 		Use:   "replay [FILE…]",
 		Short: "Send files of the request log to ClickHouse",
 		Long: `Replay sends files of the request log to the configured ClickHouse: those given,
-or all of request_log.dir (or --dir) but those in quarantine. Rows that are there
+or all of request_log.dir (or --dir) but those in quarantine, bodies included. Rows that are there
 already are passed over, whatever sent them, so that it can be run again and
 beside a running relay. The files stay.`,
 		Args: cobra.ArbitraryArgs,
@@ -57,6 +59,11 @@ func (c *command) runReplay(cmd *cobra.Command, args []string) error {
 		if list, err = spool.Files(dir); err != nil {
 			return fmt.Errorf("read the request log: %w", err)
 		}
+		bodies, err := spool.Files(filepath.Join(dir, requestlog.BodyFolder))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("read the request log: %w", err)
+		}
+		list = append(list, bodies...)
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -65,15 +72,20 @@ func (c *command) runReplay(cmd *cobra.Command, args []string) error {
 		return &unavailable{err}
 	}
 	defer conn.Close()
-	to, err := requestlog.NewReplay(ctx, conn)
-	if err != nil {
-		return &unavailable{err}
-	}
+	tables := make(map[bool]*requestlog.Replay) // true: of bodies
 	bar := newProgress(cmd.ErrOrStderr())
 	bar.start(list)
 	defer bar.end()
 	sent, there := 0, 0
 	for _, file := range list {
+		bodies := strings.HasPrefix(filepath.Base(file.Path), "request_bodies.")
+		to := tables[bodies]
+		if to == nil {
+			if to, err = requestlog.NewReplay(ctx, conn, bodies); err != nil {
+				return &unavailable{err}
+			}
+			tables[bodies] = to
+		}
 		damaged, err := spool.Blocks(file.Path, nil, func(h *spool.Header, frame []byte) error {
 			s, t, err := to.Block(ctx, h.Token, frame)
 			sent, there = sent+s, there+t

@@ -1,8 +1,6 @@
 package logs
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,28 +31,52 @@ type source interface {
 	newest(ctx context.Context, f *filter, n int) ([]requestlog.Row, error)
 	// usage sums the rows that f wants into groups.
 	usage(ctx context.Context, f *filter, by []string) ([]group, error)
+	// body returns the bodies of the request with this id; nil: it has none.
+	body(ctx context.Context, id [16]byte) (*requestlog.Body, error)
+	// follow returns what calls print with the rows that came since it was called
+	// last, or since it was made.
+	follow(ctx context.Context, f *filter, print func(*requestlog.Row) error) (func() error, error)
 }
 
 // open finds the log that the configuration names.
 func open(ctx context.Context, c *configs.Config, files bool, progress *progress, warn func(string)) (source, func(), error) {
 	if !files && c.ClickHouse.Enabled() {
-		if len(c.ClickHouse.Servers()) > 1 && c.ClickHouse.Cluster == "" {
-			return nil, nil, fmt.Errorf("the log is on %d shards: name their cluster in clickhouse.cluster, so that all can be read at once, or read what waits in files with --files", len(c.ClickHouse.Servers()))
-		}
-		conn, err := clickhouse.DialAny(ctx, &c.ClickHouse)
-		if err != nil {
-			return nil, nil, &unavailable{err}
-		}
-		suffix := ""
-		if c.ClickHouse.Cluster != "" {
-			suffix = "_all"
-		}
-		return &table{conn: conn, database: c.ClickHouse.Database, suffix: suffix, warn: warn}, func() { _ = conn.Close() }, nil
+		return openTables(ctx, &c.ClickHouse, warn)
 	}
 	if c.RequestLog.Dir == "" {
 		return nil, nil, fmt.Errorf("there is no request log: request_log.dir is empty")
 	}
 	return &folder{c.RequestLog.Dir, progress, warn}, func() {}, nil
+}
+
+// openTables connects to the cluster by any of its servers, else to one server
+// of each shard.
+func openTables(ctx context.Context, c *configs.ClickHouse, warn func(string)) (source, func(), error) {
+	if c.Cluster != "" {
+		conn, err := clickhouse.DialAny(ctx, c)
+		if err != nil {
+			return nil, nil, &unavailable{err}
+		}
+		return &table{conn: conn, database: c.Database, suffix: "_all"}, func() { _ = conn.Close() }, nil
+	}
+	var all []*table
+	end := func() {
+		for _, t := range all {
+			_ = t.conn.Close()
+		}
+	}
+	for _, replicas := range c.Servers() {
+		conn, err := clickhouse.DialShard(ctx, c, replicas)
+		if err != nil {
+			end()
+			return nil, nil, &unavailable{err}
+		}
+		all = append(all, &table{conn: conn, database: c.Database})
+	}
+	if len(all) == 1 {
+		return all[0], end, nil
+	}
+	return &shards{all, warn}, end, nil
 }
 
 // unavailable is a store out of reach.
@@ -192,10 +214,7 @@ func (d *folder) newest(ctx context.Context, f *filter, n int) ([]requestlog.Row
 	var kept []requestlog.Row
 	oldest := int64(0) // of n rows that are kept
 	trim := func() {
-		slices.SortFunc(kept, func(a, b requestlog.Row) int {
-			return cmp.Or(cmp.Compare(a.Start, b.Start), bytes.Compare(a.ID[:], b.ID[:]))
-		})
-		if kept = kept[max(0, len(kept)-n):]; len(kept) == n {
+		if kept = newestOf(kept, n); len(kept) == n {
 			oldest = kept[0].Start
 		}
 	}
@@ -225,7 +244,6 @@ type table struct {
 	conn     *clickhouse.Conn
 	database string
 	suffix   string
-	warn     func(string)
 }
 
 func (t *table) name(table string) string { return "`" + t.database + "`." + table + t.suffix }

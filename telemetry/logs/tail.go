@@ -24,7 +24,7 @@ func tail(ctx context.Context, s source, f *filter, n int, follow bool, print fu
 	var next func() error // prints what has come
 	if follow {
 		var err error
-		if next, err = follower(ctx, s, f, print); err != nil {
+		if next, err = s.follow(ctx, f, print); err != nil {
 			return err
 		}
 	}
@@ -61,15 +61,6 @@ func tail(ctx context.Context, s source, f *filter, n int, follow bool, print fu
 			return err
 		}
 	}
-}
-
-// follower returns what prints the rows that came since it was called last, or
-// since it was made.
-func follower(ctx context.Context, s source, f *filter, print func(*requestlog.Row) error) (func() error, error) {
-	if t, ok := s.(*table); ok {
-		return t.follow(ctx, f, print)
-	}
-	return s.(*folder).follow(ctx, f, print)
 }
 
 // follow remembers the last block of each file by its number. A file that is

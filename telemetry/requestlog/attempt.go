@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -48,14 +46,14 @@ func (l *link) close() {
 func (s *sender) connect(ctx context.Context) error {
 	l := &s.link
 	if l.conn == nil {
-		o := clickhouse.FromConfig(&s.r.o.ClickHouse)
-		o.ReadTimeout = s.r.o.Timeout
+		o := clickhouse.FromConfig(s.clickhouse)
+		o.ReadTimeout = s.p.timeout
 		conn, err := clickhouse.Dial(ctx, s.addresses[s.at], o)
 		if err != nil {
 			return err
 		}
 		l.conn = conn
-		if l.table, err = conn.Describe(ctx, "request_log"); err != nil {
+		if l.table, err = conn.Describe(ctx, s.p.kind.table); err != nil {
 			return err
 		}
 		l.read = time.Time{}
@@ -73,10 +71,10 @@ func (s *sender) connect(ctx context.Context) error {
 
 // reportColumns says which columns the table lacks, once for each change.
 func (s *sender) reportColumns() {
-	lacking := slices.DeleteFunc(Columns(), func(name string) bool { return s.link.table.Columns[name] })
+	lacking := slices.DeleteFunc(slices.Clone(s.p.kind.columns), func(name string) bool { return s.link.table.Columns[name] })
 	text := strings.Join(lacking, ", ")
 	if text != "" && text != s.link.lacking {
-		s.r.o.Log.Warn().Str("columns", text).Str("address", s.link.conn.Address()).
+		s.p.log.Warn().Str("columns", text).Str("address", s.link.conn.Address()).
 			Msg("request log: the table lacks columns, the rest is stored: run `relay migrate`")
 	}
 	s.link.lacking = text
@@ -84,25 +82,20 @@ func (s *sender) reportColumns() {
 
 // attempt tries once to store x. A nil error says that x is stored.
 func (s *sender) attempt(x *block) error {
-	ctx, cancel := context.WithTimeout(s.ctx, s.r.o.Timeout)
+	ctx, cancel := context.WithTimeout(s.ctx, s.p.timeout)
 	defer cancel()
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	var input proto.Input
-	var loaded *Block
-	if x.batch != nil {
-		input = x.batch.Input()
-	} else {
+	rows, token := x.batch, x.token
+	if rows == nil {
 		var err error
-		if loaded, err = s.load(x); err != nil {
+		if rows, err = s.load(x); err != nil {
 			return err
 		}
-		input = loaded.Input()
 	}
-	token := x.token
 	if s.doubtful(x) && !s.remembered(x) {
-		rest, err := s.missing(ctx, x, loaded)
+		rest, err := s.missing(ctx, rows)
 		if err != nil {
 			return err
 		}
@@ -110,15 +103,19 @@ func (s *sender) attempt(x *block) error {
 		case rest == nil: // all there
 			return nil
 		case rest.Rows() < x.rows:
-			input, token = rest.Input(), x.token+"/rest"
+			rows, token = rest, x.token+"/rest"
 		}
 	}
 	if x.tried.IsZero() {
 		x.tried, x.inserted = time.Now(), s.link.inserted
 	}
 	x.attempts++
-	if err := s.link.conn.Insert(ctx, s.link.table, input, token); err != nil {
+	began := time.Now()
+	if err := s.link.conn.Insert(ctx, s.link.table, rows.Input(), token); err != nil {
 		return s.link.conn.Explain(err)
+	}
+	if s.p.inserted != nil {
+		s.p.inserted(time.Since(began))
 	}
 	s.link.own++
 	return nil
@@ -126,7 +123,7 @@ func (s *sender) attempt(x *block) error {
 
 // doubtful reports whether x may have been stored already.
 func (s *sender) doubtful(x *block) bool {
-	return !x.tried.IsZero() || x.stored != nil && x.stored.Inherited
+	return !x.tried.IsZero() || len(x.stored) > 0 && x.stored[0].Doubtful
 }
 
 // remembered reports whether the server still knows x's token if it has x:
@@ -140,40 +137,32 @@ func (s *sender) remembered(x *block) bool {
 	return t.Window > 0 && since >= 0 && since < int64(t.Window/2) && (t.Remembers == 0 || time.Since(x.tried) < t.Remembers/2)
 }
 
-// missing looks the block's ids up and returns the rows that the table does
-// not have; nil where it has them all.
-func (s *sender) missing(ctx context.Context, x *block, loaded *Block) (*Batch, error) {
-	if loaded == nil {
+// missing looks the ids of rows up and returns those that the table does not
+// have; nil where it has them all.
+func (s *sender) missing(ctx context.Context, rows batch) (batch, error) {
+	b, ok := rows.(*Block)
+	if !ok {
 		var err error
-		if loaded, err = copyOf(x.batch); err != nil {
+		if b, err = copyOf(rows); err != nil {
 			return nil, err
 		}
 	}
-	s.r.stats.lookups.Add(1)
-	return restOf(ctx, s.link.conn, s.link.table, loaded)
+	s.p.stats.lookups.Add(1)
+	return s.p.kind.rest(ctx, s.link.conn, s.link.table, b)
 }
 
-// restOf returns the rows of b that table t does not have, nil where it has
+// rest returns the rows of b that table t does not have, nil where it has
 // them all.
-func restOf(ctx context.Context, conn *clickhouse.Conn, t *clickhouse.Table, b *Block) (*Batch, error) {
-	rows := make([]Row, b.Rows())
-	ids := make([]uuid.UUID, len(rows))
-	from, to := int64(math.MaxInt64), int64(0)
-	for i := range rows {
-		b.Row(i, &rows[i])
-		ids[i] = rows[i].ID
-		from, to = min(from, rows[i].Start), max(to, rows[i].Start)
+func (k *kind) rest(ctx context.Context, conn *clickhouse.Conn, t *clickhouse.Table, b *Block) (batch, error) {
+	ids, from, to, err := b.ids()
+	if err != nil {
+		return nil, err
 	}
 	present, err := conn.Present(ctx, t, ids, from, to)
 	if err != nil {
 		return nil, conn.Explain(err)
 	}
-	rest := NewBatch(len(rows))
-	for i := range rows {
-		if !present[ids[i]] {
-			rest.Append(&rows[i])
-		}
-	}
+	rest := k.pick(b, func(id uuid.UUID) bool { return !present[id] })
 	if rest.Rows() == 0 {
 		return nil, nil
 	}
@@ -181,9 +170,9 @@ func restOf(ctx context.Context, conn *clickhouse.Conn, t *clickhouse.Table, b *
 }
 
 // copyOf returns b's rows as they would come from a file.
-func copyOf(b *Batch) (*Block, error) {
+func copyOf(b batch) (*Block, error) {
 	var native proto.Buffer
-	if err := b.Encode(&native); err != nil {
+	if err := encode(&native, b); err != nil {
 		return nil, err
 	}
 	out := new(Block)
@@ -225,39 +214,44 @@ func readBlock(folder *spool.Folder, at *spool.Block) (*Block, error) {
 
 // quarantine moves a block that ClickHouse will never take out of the way.
 func (s *sender) quarantine(x *block, why error) {
-	r := s.r
+	p := s.p
 	path, err := s.toQuarantine(x)
 	if err != nil {
-		r.stats.dropped[dropSpool].Add(uint64(x.rows))
-		r.o.Log.Error().AnErr("why", why).Err(err).Int("rows", x.rows).Msg("request log: ClickHouse will never take a block, and it cannot be put aside: its rows are dropped")
+		p.stats.dropped[dropSpool].Add(uint64(x.rows))
+		p.log.Error().AnErr("why", why).Err(err).Int("rows", x.rows).Str("table", p.kind.table).Msg("request log: ClickHouse will never take a block, and it cannot be put aside: its rows are dropped")
 	} else {
-		r.stats.quarantined.Add(uint64(x.rows))
-		r.o.Log.Error().Err(why).Int("rows", x.rows).Str("file", path).
+		p.stats.quarantined.Add(uint64(x.rows))
+		p.log.Error().Err(why).Int("rows", x.rows).Str("table", p.kind.table).Str("file", path).
 			Msg("request log: ClickHouse will never take a block; it was put aside: correct the table and run `relay logs replay FILE`")
 	}
-	if x.stored != nil {
-		_ = r.folder.Load().Ack(x.stored)
+	for _, b := range x.stored {
+		_ = p.folder.Load().Ack(b)
 	}
 	s.recycle(x)
 }
 
 func (s *sender) toQuarantine(x *block) (string, error) {
-	if s.r.o.Files.Dir == "" {
+	folder := s.p.folder.Load()
+	if folder == nil {
 		return "", errNoFolder
 	}
+	header := spool.Header{Rows: x.rows, Token: x.token, Target: x.target}
+	rows := x.batch
+	if len(x.stored) > 1 {
+		rows = x.merged
+	}
 	var frame []byte
-	if x.stored != nil {
+	if rows == nil {
 		var err error
-		if frame, err = s.r.folder.Load().Read(x.stored, nil); err != nil {
+		if frame, err = folder.Read(x.stored[0], nil); err != nil {
 			return "", err
 		}
 	} else {
 		var native proto.Buffer
-		if err := x.batch.Encode(&native); err != nil {
+		if err := encode(&native, rows); err != nil {
 			return "", err
 		}
 		frame = spool.RawFrame(nil, native.Buf)
 	}
-	name := filePrefix + "." + strings.ReplaceAll(x.token, "/", "-")
-	return spool.Quarantine(filepath.Join(s.r.o.Files.Dir, "quarantine"), name, spool.Header{Rows: x.rows, Token: x.token, Target: x.target}, frame)
+	return folder.Quarantine(s.p.kind.prefix+"."+strings.ReplaceAll(x.token, "/", "-"), header, frame)
 }

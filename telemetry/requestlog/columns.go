@@ -52,9 +52,7 @@ type dicts struct {
 	of   *dict
 }
 
-func newDicts(rows int) *dicts {
-	return &dicts{make(proto.ColUInt64, 0, rows), newDict(0, maxDict)}
-}
+func newDicts() *dicts { return &dicts{of: newDict(maxDict)} }
 
 func (c *dicts) Type() proto.ColumnType       { return c.of.Type().Array() }
 func (c *dicts) Rows() int                    { return len(c.ends) }
@@ -116,28 +114,13 @@ func (c *columns) list() proto.Input {
 	}
 }
 
-// newColumns makes room for rows rows, so that an append never grows a column.
-func newColumns(rows int) *columns {
-	u64 := func() proto.ColUInt64 { return make(proto.ColUInt64, 0, rows) }
-	str := func(each int) proto.ColStr {
-		return proto.ColStr{Buf: make([]byte, 0, rows*each+2*maxText), Pos: make([]proto.Position, 0, rows)}
-	}
-	all := func() *dict { return newDict(rows, maxDict) }
+func newColumns() *columns {
 	return &columns{
-		id: make(proto.ColUUID, 0, rows), ts: millis{make(proto.ColInt64, 0, rows)}, instance: all(), clientRequestID: str(36),
-		tenant: all(), keyID: all(), method: newDict(rows, 64), endpoint: all(), model: all(), modelRequested: str(8),
-		upstream: all(), credential: all(), upstreamID: str(36),
-		status: make(proto.ColUInt16, 0, rows), upstreamStatus: make(proto.ColUInt16, 0, rows),
-		endReason: all(), err: all(), stream: make(proto.ColBool, 0, rows), attempts: make(proto.ColUInt8, 0, rows),
-		usageSource: usage{make(proto.ColInt8, 0, rows)},
-		input:       u64(), output: u64(), cached: u64(), cacheWrite: u64(), thought: u64(),
-		cost:     nullable{make(proto.ColUInt8, 0, rows), make(proto.ColInt64, 0, rows)},
-		duration: u64(), upstreamHead: u64(), firstEvent: u64(), ttft: u64(), overhead: u64(),
-		gapP50: u64(), gapMax: u64(), events: u64(), contentEvents: u64(), bytesIn: u64(), bytesOut: u64(),
-		clientIP: make(proto.ColIPv6, 0, rows), userAgent: newDict(rows, 1024), // clients choose it
-		tryUpstream: newDicts(rows), tryCredential: newDicts(rows), tryFailure: newDicts(rows),
-		tryStatus: &proto.ColArr[uint16]{Offsets: u64(), Data: new(proto.ColUInt16)},
-		traceID:   str(0), parentSpanID: str(0),
+		instance: newDict(maxDict), tenant: newDict(maxDict), keyID: newDict(maxDict), method: newDict(64), endpoint: newDict(maxDict), model: newDict(maxDict),
+		upstream: newDict(maxDict), credential: newDict(maxDict), endReason: newDict(maxDict), err: newDict(maxDict),
+		userAgent:   newDict(1024), // clients choose it
+		tryUpstream: newDicts(), tryCredential: newDicts(), tryFailure: newDicts(),
+		tryStatus: &proto.ColArr[uint16]{Data: new(proto.ColUInt16)},
 	}
 }
 
@@ -196,17 +179,6 @@ func (c *columns) add(row *Row) {
 	c.tryFailure.ends = append(c.tryFailure.ends, tries)
 	c.traceID.Append(row.TraceID)
 	c.parentSpanID.Append(row.ParentSpanID)
-}
-
-// room reports whether the longest row still fits without growing; what few
-// rows have, tries and traces, may grow.
-func (c *columns) room() bool {
-	for _, s := range [...]*proto.ColStr{&c.clientRequestID, &c.modelRequested, &c.upstreamID} {
-		if cap(s.Buf)-len(s.Buf) < maxText {
-			return false
-		}
-	}
-	return len(c.id) < cap(c.id)
 }
 
 // UsageName is the name of a value of telemetry.UsageSource.

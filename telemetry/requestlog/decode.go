@@ -26,23 +26,23 @@ type Block struct {
 }
 
 // Decode reads one block in the Native format, revision 0, which is all of
-// data. Data that came by spool.Folder.Read has passed its checksum; any other
+// native. What came by spool.Folder.Read has passed its checksum; any other
 // gives an error, never a panic.
-func (b *Block) Decode(data []byte) (err error) {
+func (b *Block) Decode(native []byte) (err error) {
 	defer func() {
 		if v := recover(); v != nil { // ch-go trusts lengths that stand within columns
 			err = fmt.Errorf("decode block: %v", v)
 		}
 	}()
 	b.rows, b.fill = 0, b.fill[:0]
-	rows, err := peekRows(data)
+	rows, err := peekRows(native)
 	if err != nil {
 		return fmt.Errorf("decode block: %w", err)
 	}
 	if rows > maxBlockRows {
 		return fmt.Errorf("decode block: %d rows, more than %d", rows, maxBlockRows)
 	}
-	r := proto.NewReader(bytes.NewReader(data))
+	r := proto.NewReader(bytes.NewReader(native))
 	b.columns = b.columns[:0]
 	var head proto.Block
 	if err := head.DecodeRawBlock(r, 0, b.columns.Auto()); err != nil {
@@ -56,7 +56,7 @@ func (b *Block) Decode(data []byte) (err error) {
 		if c.Data.Rows() != head.Rows {
 			return fmt.Errorf("decode block: column %s has %d rows of %d", c.Name, c.Data.Rows(), head.Rows)
 		}
-		if !ascending(c.Data) {
+		if !ascending(data(c)) {
 			return fmt.Errorf("decode block: column %s has arrays of no length", c.Name)
 		}
 		if f := setter(c); f != nil {
@@ -69,9 +69,6 @@ func (b *Block) Decode(data []byte) (err error) {
 // ascending reports whether the arrays of a column, where it is one of arrays,
 // follow each other. ch-go looks at the end of the last one only.
 func ascending(c proto.ColResult) bool {
-	if auto, ok := c.(*proto.ColAuto); ok {
-		c = auto.Data
-	}
 	var ends proto.ColUInt64
 	switch c := c.(type) {
 	case *proto.ColArr[string]:
@@ -83,8 +80,8 @@ func ascending(c proto.ColResult) bool {
 }
 
 // peekRows reads the numbers of columns and rows that a block begins with.
-func peekRows(data []byte) (uint64, error) {
-	r := proto.NewReader(bytes.NewReader(data[:min(len(data), 20)]))
+func peekRows(native []byte) (uint64, error) {
+	r := proto.NewReader(bytes.NewReader(native[:min(len(native), 20)]))
 	if _, err := r.UVarInt(); err != nil {
 		return 0, err
 	}
@@ -113,6 +110,9 @@ func (b *Block) Input() proto.Input {
 	return in
 }
 
+// Reset implements batch; Decode does it too.
+func (b *Block) Reset() { b.rows, b.columns = 0, nil }
+
 // Results returns the columns of a SELECT that Row can be read from, in the
 // order of Columns.
 func (b *Block) Results() *proto.Results { return &b.columns }
@@ -129,7 +129,7 @@ func (b *Block) Bind(rows int) {
 
 // Columns are the names of the columns that this version writes, in order.
 func Columns() []string {
-	list := newColumns(0).list()
+	list := newColumns().list()
 	names := make([]string, len(list))
 	for i, c := range list {
 		names[i] = c.Name
@@ -137,14 +137,18 @@ func Columns() []string {
 	return names
 }
 
+// data is the column that was found to be c's.
+func data(c proto.ResultColumn) proto.ColResult {
+	if auto, ok := c.Data.(*proto.ColAuto); ok {
+		return auto.Data
+	}
+	return c.Data
+}
+
 // setter returns what copies column c's value into a row, nil for a column
 // that rows do not have.
 func setter(c proto.ResultColumn) func(*Row, int) {
-	data := c.Data
-	if auto, ok := data.(*proto.ColAuto); ok {
-		data = auto.Data
-	}
-	switch col := data.(type) {
+	switch col := data(c).(type) {
 	case *proto.ColUUID:
 		if c.Name == "id" {
 			return func(r *Row, i int) { r.ID = (*col)[i] }

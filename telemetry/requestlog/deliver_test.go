@@ -9,9 +9,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// record appends the exchanges from..to and waits for batches where there are
+// recordAll appends the exchanges from..to and waits for batches where there are
 // none, since these tests are about what was taken.
-func record(r *Recorder, want *sums, from, to int) {
+func recordAll(r *Recorder, want *sums, from, to int) {
 	for i := from; i < to; i++ {
 		q := request(i)
 		for before := r.Stats().Dropped; ; before = r.Stats().Dropped {
@@ -20,7 +20,7 @@ func record(r *Recorder, want *sums, from, to int) {
 				break
 			}
 			time.Sleep(time.Millisecond)
-			r.stats.dropped[dropQueue].Add(^uint64(0))
+			r.log.stats.dropped[dropQueue].Add(^uint64(0))
 		}
 		want.add(q)
 	}
@@ -60,7 +60,7 @@ func TestEveryRowIsStoredOnceWhateverHappensToAnInsert(t *testing.T) {
 		{"drop-ack", []string{"count", "2"}, 0},
 	} {
 		s.Fault(fault.name, fault.settings...)
-		record(r, &want, n, n+rows)
+		recordAll(r, &want, n, n+rows)
 		n += rows
 		eventually(t, "the rows are sealed", func() bool { return r.Stats().Sealed == uint64(n) })
 		if fault.name == "refuse" {
@@ -104,7 +104,7 @@ func TestABlockWhoseAcknowledgementWasLostIsNotDoubledAfterItsTokenIsForgotten(t
 			s.Fault("drop-ack", "count", "1", "after", "1")
 			r := New(o)
 			var want sums
-			record(r, &want, 0, 200)
+			recordAll(r, &want, 0, 200)
 			eventually(t, "an acknowledgement is lost", func() bool { return s.Hits() == 1 })
 			s.Fault("refuse") // the retry finds nobody
 			if restart {

@@ -22,8 +22,8 @@ type dict struct {
 // a batch never has more rows than that.
 const maxDict = 1 << 16
 
-func newDict(rows, limit int) *dict {
-	d := &dict{ids: make(map[string]uint16, 64), keys: make([]uint16, 0, rows), limit: limit}
+func newDict(limit int) *dict {
+	d := &dict{ids: make(map[string]uint16), limit: limit}
 	d.clear()
 	return d
 }

@@ -90,7 +90,8 @@ func migrate(tb testing.TB, s *chtest.Server, c *configs.ClickHouse) {
 		tb.Fatal(err)
 	}
 	defer conn.Close()
-	schema := clickhouse.SchemaOf(c)
+	schema := clickhouse.SchemaOf(&configs.Config{ClickHouse: *c})
+	schema.BodyRetention = 10 * 365 * 24 * time.Hour
 	schema.Retention = 10 * 365 * 24 * time.Hour // rows of tests have a fixed day
 	schema.UsageRetention = schema.Retention
 	steps, err := conn.Pending(context.Background(), schema)

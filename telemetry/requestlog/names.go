@@ -1,12 +1,10 @@
 package requestlog
 
 import (
-	"maps"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"unicode/utf8"
 
-	"streamrelay/telemetry"
+	"streamrelay/configs"
 )
 
 // other stands for what a client called a model and nobody else knows.
@@ -26,14 +24,13 @@ type Upstream struct {
 }
 
 // names are the values that rows are made of and that the configuration knows.
+// They do not change: a reload makes others, and what was appended before it
+// keeps those that it was appended under.
 type names struct {
 	instance  string
 	endpoints []string
-	upstreams atomic.Pointer[[]Upstream] // immutable
-
-	known atomic.Pointer[map[string]*model] // immutable maps
-	mu    sync.Mutex                        // guards the storing into known
-	room  int                               // of maxModels, guarded by mu
+	upstreams []Upstream
+	models    map[string]*model
 }
 
 // model is one known model.
@@ -43,48 +40,39 @@ type model struct {
 }
 
 func newNames(o *Options) *names {
-	n := &names{instance: o.Instance, endpoints: o.Endpoints, room: maxModels}
-	n.upstreams.Store(&o.Upstreams)
-	known := make(map[string]*model, len(o.Models)+len(o.Prices))
-	for _, name := range o.Models {
-		known[name] = &model{name: name}
-	}
-	for name, p := range o.Prices {
-		known[name] = &model{name, newPrice(p)}
-	}
-	n.known.Store(&known)
+	n := &names{instance: o.Instance, endpoints: o.Endpoints, upstreams: o.Upstreams}
+	n.setModels(o.Models, o.Prices)
 	return n
 }
 
-// model returns the model that r names, nil where it names none that is known.
-// A name that an upstream has just answered with 2xx becomes known: a client
-// cannot invent one.
-func (n *names) model(r *telemetry.Request) *model {
-	if len(r.Model) == 0 {
-		return nil
+func (n *names) setModels(known []string, prices map[string]configs.Price) {
+	n.models = make(map[string]*model, len(known)+len(prices))
+	for _, name := range known {
+		n.models[name] = &model{name: name}
 	}
-	if m := (*n.known.Load())[string(r.Model)]; m != nil {
-		return m
+	for name, p := range prices {
+		n.models[name] = &model{name, newPrice(p)}
 	}
-	if r.UpstreamStatus < 200 || r.UpstreamStatus > 299 || len(r.Model) > maxText || !utf8.Valid(r.Model) {
-		return nil
-	}
-	return n.learn(string(r.Model))
 }
 
-func (n *names) learn(name string) *model {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	old := *n.known.Load()
-	if m := old[name]; m != nil || n.room == 0 {
+// model returns the model that a request named, nil where it named none that is
+// known. A name that an upstream has just answered with 2xx becomes known: a
+// client cannot invent one.
+func (r *reader) model(n *names, q *record, name string) *model {
+	if name == "" {
+		return nil
+	}
+	if m := n.models[name]; m != nil {
 		return m
 	}
-	n.room--
-	grown := make(map[string]*model, len(old)+1)
-	maps.Copy(grown, old)
-	m := &model{name: name}
-	grown[name] = m
-	n.known.Store(&grown)
+	if m := r.learned[name]; m != nil {
+		return m
+	}
+	if q.upstreamStatus < 200 || q.upstreamStatus > 299 || len(name) > maxText || len(r.learned) == maxModels || !utf8.ValidString(name) {
+		return nil
+	}
+	m := &model{name: strings.Clone(name)}
+	r.learned[m.name] = m
 	return m
 }
 
@@ -97,8 +85,8 @@ func (n *names) endpoint(i int) string {
 
 // at returns what is known of an upstream, nothing where there is none.
 func (n *names) at(upstream int) (u Upstream) {
-	if list := *n.upstreams.Load(); upstream >= 0 && upstream < len(list) {
-		u = list[upstream]
+	if upstream >= 0 && upstream < len(n.upstreams) {
+		u = n.upstreams[upstream]
 	}
 	return u
 }

@@ -17,7 +17,7 @@ func TestATableThatLacksColumnsGetsTheRest(t *testing.T) {
 	s.Query("ALTER TABLE relay.request_log DROP COLUMN gap_max_us, DROP COLUMN user_agent, DROP COLUMN `tries.status`, DROP INDEX ix_trace_id, DROP COLUMN trace_id")
 	r := New(o)
 	var want sums
-	record(r, &want, 0, 100)
+	recordAll(r, &want, 0, 100)
 	eventually(t, "the rows are stored", func() bool { return r.Stats().Stored == 100 })
 	if err := r.Close(time.Second); err != nil {
 		t.Error(err)
@@ -38,7 +38,7 @@ func TestRowsWaitForAMissingTableAndAreSentOnceItIsThere(t *testing.T) {
 	o.Log = zerolog.New(&log)
 	r := New(o)
 	var want sums
-	record(r, &want, 0, 100)
+	recordAll(r, &want, 0, 100)
 	eventually(t, "it is said", func() bool { return log.count(`"state":"no_database"`) == 1 })
 	migrate(t, s, &o.ClickHouse)
 	eventually(t, "the rows are stored", func() bool { return r.Stats().Stored == 100 })
@@ -55,7 +55,7 @@ func TestABlockThatIsNeverTakenIsPutAsideAndTheQueueGoesOn(t *testing.T) {
 	s.Fault("exception", "code", "117", "inserts", "1", "count", "1")
 	r := New(o)
 	var want sums
-	record(r, &want, 0, 1000)
+	recordAll(r, &want, 0, 1000)
 	eventually(t, "the others are stored", func() bool { return r.Stats().Stored+r.Stats().Quarantined == 1000 })
 	if err := r.Close(time.Second); err != nil {
 		t.Error(err)
@@ -80,13 +80,13 @@ func TestEveryDurabilityKeepsAllRowsAcrossAnOutageAndARestart(t *testing.T) {
 			s.Fault("refuse")
 			r := New(o)
 			var want sums
-			record(r, &want, 0, 5000)
+			recordAll(r, &want, 0, 5000)
 			if err := r.Close(50 * time.Millisecond); err != nil {
 				t.Error(err)
 			}
 			s.Fault("none")
 			r = New(o)
-			record(r, &want, 5000, 6000)
+			recordAll(r, &want, 5000, 6000)
 			eventually(t, "all is stored", func() bool { return r.Stats().Stored == 6000 })
 			if err := r.Close(time.Second); err != nil {
 				t.Error(err)
@@ -107,7 +107,7 @@ func TestBlocksGoRoundTheShardsAndADoubtfulOneStaysAtItsOwn(t *testing.T) {
 	a.Fault("drop-ack", "count", "1")
 	r := New(o)
 	var want sums
-	record(r, &want, 0, 4000)
+	recordAll(r, &want, 0, 4000)
 	eventually(t, "all is stored", func() bool { return r.Stats().Stored == 4000 })
 	if err := r.Close(time.Second); err != nil {
 		t.Error(err)

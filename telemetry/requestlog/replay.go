@@ -10,18 +10,24 @@ import (
 // Replay sends blocks of files to ClickHouse, each row once, whatever has been
 // sent before. It belongs to one goroutine.
 type Replay struct {
+	kind  *kind
 	conn  *clickhouse.Conn
 	table *clickhouse.Table
 	block Block
 }
 
-// NewReplay looks at the table behind conn, which stays the caller's.
-func NewReplay(ctx context.Context, conn *clickhouse.Conn) (*Replay, error) {
-	t, err := conn.Describe(ctx, "request_log")
+// NewReplay looks at the table behind conn, which stays the caller's. bodies
+// says that the files are those of bodies.
+func NewReplay(ctx context.Context, conn *clickhouse.Conn, bodies bool) (*Replay, error) {
+	k := &requestLog
+	if bodies {
+		k = &requestBodies
+	}
+	t, err := conn.Describe(ctx, k.table)
 	if err != nil {
 		return nil, err
 	}
-	return &Replay{conn: conn, table: t}, nil
+	return &Replay{kind: k, conn: conn, table: t}, nil
 }
 
 // Block stores the block of one zstd frame, and returns how many rows of it
@@ -30,7 +36,7 @@ func (r *Replay) Block(ctx context.Context, token string, frame []byte) (sent, t
 	if err := r.block.Unpack(frame); err != nil {
 		return 0, 0, err
 	}
-	rest, err := restOf(ctx, r.conn, r.table, &r.block)
+	rest, err := r.kind.rest(ctx, r.conn, r.table, &r.block)
 	if err != nil {
 		return 0, 0, fmt.Errorf("replay: %w", err)
 	}

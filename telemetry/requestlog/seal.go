@@ -8,8 +8,14 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/klauspost/compress/zstd"
 
+	"streamrelay/configs"
 	"streamrelay/telemetry"
 	"streamrelay/telemetry/spool"
+)
+
+const (
+	defaultInterval = time.Second
+	walInterval     = 50 * time.Millisecond
 )
 
 // block is one sealed block on its way. The sealer owns it until it is sealed,
@@ -18,8 +24,9 @@ type block struct {
 	token  string
 	target string // the shard that it may have been sent to
 	rows   int
-	batch  *Batch       // its rows in memory; nil: only in the spool
-	stored *spool.Block // its place in the spool; nil: only in memory
+	batch  batch          // its rows in memory; nil: only in the spool
+	stored []*spool.Block // its place in the spool; none: only in memory; several: small blocks that go in one INSERT
+	merged batch          // of several, the rows
 
 	tried    time.Time // first attempt; zero: none
 	inserted int64     // of the server's counter, before the first attempt
@@ -30,50 +37,62 @@ type block struct {
 // and hands them to the senders. It is one goroutine, which also keeps the
 // spool.
 type sealer struct {
-	r        *Recorder
-	boot     string
-	seq      uint64
-	next     int // sender
-	native   proto.Buffer
-	frame    []byte
-	zstd     *zstd.Encoder
-	deadline chan time.Duration
-	opened   time.Time // last attempt to open the folder
-	warned   map[string]time.Time
+	p          *pipe
+	files      configs.RequestLog // as they are in force
+	clickhouse configs.ClickHouse
+	boot       string
+	seq        uint64
+	next       int // sender
+	native     proto.Buffer
+	frame      []byte
+	zstd       *zstd.Encoder
+	tick       *time.Ticker
+	deadline   chan time.Duration
+	opened     time.Time // last attempt to open the folder
+	warned     map[string]time.Time
 }
 
-func (s *sealer) init(r *Recorder) {
+func (s *sealer) init(p *pipe, files configs.RequestLog, clickhouse configs.ClickHouse) {
 	id := telemetry.NewID(time.Now().UnixNano())
-	s.r, s.boot = r, hex.EncodeToString(id[:])
+	s.p, s.boot = p, hex.EncodeToString(id[:])
+	s.files, s.clickhouse = files, clickhouse
 	s.deadline = make(chan time.Duration, 1)
 	s.warned = make(map[string]time.Time)
-	// 2 windows of memory; the fastest level: 62 bytes a row, 0.6 µs.
+	// 2 windows of memory; the fastest level.
 	s.zstd, _ = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true))
 }
 
-// filePrefix begins the names of the log's files.
-var filePrefix = fmt.Sprintf("request_log.v%d", SchemaVersion)
+// interval is how old a row becomes at most before it is sealed.
+func (s *sealer) interval() time.Duration {
+	switch {
+	case s.p.interval != 0:
+		return s.p.interval
+	case s.files.Durability == "wal":
+		return walInterval
+	}
+	return defaultInterval
+}
+
+func (s *sealer) pulse() time.Duration { return max(s.interval()/4, 5*time.Millisecond) }
 
 // openFolder opens the spool, or says why not; it is tried again later.
 func (s *sealer) openFolder() {
-	r := s.r
-	if r.o.Files.Dir == "" || r.folder.Load() != nil {
+	p := s.p
+	dir := p.kind.dir(&s.files)
+	if dir == "" || p.folder.Load() != nil {
 		return
 	}
 	s.opened = time.Now()
-	folder, err := spool.Open(r.o.Files.Dir, spool.Options{
-		Prefix: filePrefix, Boot: s.boot, Store: len(r.senders) == 0,
-		MaxBytes: int64(r.o.Files.MaxBytes), MaxAge: r.o.Files.Retention, Fsync: r.o.Files.Fsync,
-		Warn: func(text string) { r.o.Log.Warn().Msg("request log: " + text) },
-	})
+	sends := len(p.shards()) > 0
+	folder, err := spool.Open(dir, p.folderOptions(s.boot, &s.files, !sends))
 	if err != nil {
 		s.warn("open", err, "request log: the folder cannot be used: rows are not kept in files until it can be")
 		return
 	}
-	r.folder.Store(folder)
+	p.folder.Store(folder)
 	if rows := folder.Waiting(); rows > 0 {
-		e := r.o.Log.Info().Int64("rows", rows).Str("folder", folder.Dir())
-		if len(r.senders) > 0 {
+		e := p.log.Info().Int64("rows", rows).Str("folder", folder.Dir())
+		if sends {
 			e.Msg("request log: rows of an earlier run wait for ClickHouse")
 		} else {
 			e.Msg("request log: rows of an earlier run wait for ClickHouse, which is not configured: `relay logs replay` sends them, `relay logs query` reads them")
@@ -85,36 +104,45 @@ func (s *sealer) openFolder() {
 func (s *sealer) warn(what string, err error, text string) {
 	if now := time.Now(); now.Sub(s.warned[what]) >= time.Minute {
 		s.warned[what] = now
-		s.r.o.Log.Warn().Err(err).Msg(text)
+		s.p.log.Warn().Err(err).Str("table", s.p.kind.table).Msg(text)
 	}
 }
 
 // run seals until the recorder is closed.
 func (s *sealer) run() {
-	r := s.r
-	tick := time.NewTicker(max(r.o.Interval/4, 5*time.Millisecond))
-	defer tick.Stop()
+	p := s.p
+	s.tick = time.NewTicker(s.pulse())
+	defer s.tick.Stop()
 	kept := time.Now()
 	for {
 		select {
-		case b := <-r.full:
-			s.seal(b)
-		case now := <-tick.C:
-			r.takeOld(now, false)
+		case <-p.in.ready():
+			s.sealDue(time.Now().Add(-s.interval()))
+		case now := <-s.tick.C:
+			s.sealDue(now.Add(-s.interval()))
 			if now.Sub(kept) >= time.Second {
 				kept = now
 				s.keep()
 			}
-		case <-r.stop:
+		case do := <-p.asked:
+			do()
+		case <-p.stop:
 			s.finish()
 			return
 		}
 	}
 }
 
+// sealDue seals what is full and what came at since or before.
+func (s *sealer) sealDue(since time.Time) {
+	for b := s.p.in.take(since.UnixMilli()); b != nil; b = s.p.in.take(since.UnixMilli()) {
+		s.seal(b)
+	}
+}
+
 // keep does what the spool wants done each second.
 func (s *sealer) keep() {
-	folder := s.r.folder.Load()
+	folder := s.p.folder.Load()
 	if folder == nil {
 		if time.Since(s.opened) >= 10*time.Second {
 			s.openFolder()
@@ -127,24 +155,26 @@ func (s *sealer) keep() {
 }
 
 // seal makes a block of b: from here on it is stored once, or counted.
-func (s *sealer) seal(b *Batch) {
-	r := s.r
+func (s *sealer) seal(b batch) {
+	p := s.p
 	s.seq++
 	x := &block{token: fmt.Sprintf("%s/%d", s.boot, s.seq), rows: b.Rows(), batch: b}
 	to := s.sender()
 	if to != nil {
 		x.target = to.name
 	}
-	healthy := to != nil && to.healthy.Load()
-	if r.o.Files.Durability != "memory" || to == nil {
-		if err := s.write(x, healthy); err != nil {
+	// A live block keeps its batch until it is stored: the last one that is
+	// free is for the rows that come.
+	live := to != nil && to.healthy.Load() && p.in.spare()
+	if s.files.Durability != "memory" || to == nil {
+		if err := s.write(x, live); err != nil {
 			s.warn("write", err, "request log: a block cannot be written to the folder")
 		}
 	}
 	// Live blocks go from memory while the sender keeps up; what it does not
 	// take now it finds in the spool later.
-	if healthy && to.offer(x) {
-		r.stats.sealed.Add(uint64(x.rows))
+	if live && to.offer(x) {
+		p.stats.sealed.Add(uint64(x.rows))
 		return
 	}
 	if x.stored == nil {
@@ -154,32 +184,41 @@ func (s *sealer) seal(b *Batch) {
 		}
 		if err := s.write(x, false); err != nil {
 			s.warn("write", err, "request log: a block cannot be written to the folder")
-			if !to.offer(x) {
+			if !p.in.spare() || !to.offer(x) {
 				s.drop(x)
 				return
 			}
-			r.stats.sealed.Add(uint64(x.rows))
+			p.stats.sealed.Add(uint64(x.rows))
 			return
 		}
 	}
-	r.stats.sealed.Add(uint64(x.rows))
+	p.stats.sealed.Add(uint64(x.rows))
+	s.wait(x)
 	if to != nil {
-		r.folder.Load().Return(x.stored)
 		to.wake()
 	}
-	x.batch = nil
-	r.recycle(b)
+}
+
+// wait leaves a block that was written to whoever finds it in the spool.
+func (s *sealer) wait(x *block) {
+	for _, b := range x.stored {
+		s.p.folder.Load().Return(b, !x.tried.IsZero())
+	}
+	if x.batch != nil {
+		s.p.in.recycle(x.batch)
+		x.batch = nil
+	}
 }
 
 func (s *sealer) drop(x *block) {
-	s.r.stats.dropped[dropSpool].Add(uint64(x.rows))
-	s.r.recycle(x.batch)
+	s.p.stats.dropped[dropSpool].Add(uint64(x.rows))
+	s.p.in.recycle(x.batch)
 }
 
 // sender picks the shard for the next block: the next one in turn that is well,
 // else the next one.
 func (s *sealer) sender() *sender {
-	all := s.r.senders
+	all := s.p.shards()
 	if len(all) == 0 {
 		return nil
 	}
@@ -195,12 +234,12 @@ func (s *sealer) sender() *sender {
 // write puts a block into the spool. What is about to be sent and then deleted
 // is not compressed.
 func (s *sealer) write(x *block, brief bool) error {
-	folder := s.r.folder.Load()
+	folder := s.p.folder.Load()
 	if folder == nil {
 		return errNoFolder
 	}
 	s.native.Reset()
-	if err := x.batch.Encode(&s.native); err != nil {
+	if err := encode(&s.native, x.batch); err != nil {
 		return err
 	}
 	if brief {
@@ -208,37 +247,47 @@ func (s *sealer) write(x *block, brief bool) error {
 	} else {
 		s.frame = s.zstd.EncodeAll(s.native.Buf, s.frame[:0])
 	}
-	stored, err := folder.Append(spool.Header{Rows: x.rows, Token: x.token, Target: x.target}, s.frame, len(s.r.senders) > 0)
+	stored, err := folder.Append(spool.Header{Rows: x.rows, Token: x.token, Target: x.target}, s.frame, len(s.p.shards()) > 0)
 	if err != nil {
 		return err
 	}
-	s.r.stats.spooled.Add(uint64(x.rows))
-	x.stored = stored
+	s.p.stats.spooled.Add(uint64(x.rows))
+	x.stored = []*spool.Block{stored}
 	return nil
 }
 
 var errNoFolder = fmt.Errorf("there is no folder for it")
 
-// wait tells the sealer and the senders how long they have to finish.
-func (s *sealer) wait(d time.Duration) { s.deadline <- d }
-
 // finish seals what is left and waits for the senders.
 func (s *sealer) finish() {
-	r := s.r
-	r.takeOld(time.Now(), true)
-	for {
-		select {
-		case b := <-r.full:
-			s.seal(b)
-			continue
-		default:
+	p := s.p
+	s.sealDue(time.Now().Add(time.Hour))
+	s.endSenders(<-s.deadline, true)
+	for _, to := range p.shards() { // what only memory has
+		for _, x := range to.left() {
+			s.keepLast(x)
 		}
-		break
 	}
-	patience := time.NewTimer(<-s.deadline)
+	if folder := p.folder.Load(); folder != nil {
+		if err := folder.Close(); err != nil {
+			s.warn("close", err, "request log: the folder was not closed properly")
+		}
+	}
+}
+
+// endSenders gives the senders d to end: with all, once nothing waits any more,
+// else after the blocks at hand.
+func (s *sealer) endSenders(d time.Duration, all bool) {
+	patience := time.NewTimer(d)
 	defer patience.Stop()
-	for _, to := range r.senders {
-		close(to.last) // no block comes after what is queued
+	for _, to := range s.p.shards() {
+		if all {
+			close(to.last) // no block comes after what is queued
+		} else {
+			close(to.leave)
+		}
+	}
+	for _, to := range s.p.shards() {
 		select {
 		case <-to.ended:
 		case <-patience.C:
@@ -247,30 +296,20 @@ func (s *sealer) finish() {
 		to.cancel()
 		<-to.ended
 	}
-	for _, to := range r.senders { // what only memory has
-		for _, x := range to.left() {
-			s.keepLast(x)
-		}
-	}
-	if folder := r.folder.Load(); folder != nil {
-		if err := folder.Close(); err != nil {
-			s.warn("close", err, "request log: the folder was not closed properly")
-		}
-	}
 }
 
-// keepLast saves a block at the end that was not stored.
+// keepLast saves a block that was not stored and that no sender has any more.
 func (s *sealer) keepLast(x *block) {
-	folder := s.r.folder.Load()
-	if x.stored == nil && x.batch != nil && folder != nil {
+	if x.stored == nil && x.batch != nil && s.p.folder.Load() != nil {
 		if err := s.write(x, false); err != nil {
 			s.warn("write", err, "request log: a block cannot be written to the folder")
 		}
 	}
 	if x.stored == nil {
-		s.r.stats.dropped[dropSpool].Add(uint64(x.rows))
-		s.r.stats.lostAtClose.Add(uint64(x.rows))
+		s.p.stats.dropped[dropSpool].Add(uint64(x.rows))
+		s.p.stats.lostAtClose.Add(uint64(x.rows))
+		s.p.in.recycle(x.batch)
 		return
 	}
-	folder.Return(x.stored)
+	s.wait(x)
 }

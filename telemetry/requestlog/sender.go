@@ -3,11 +3,13 @@ package requestlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"streamrelay/configs"
 	"streamrelay/telemetry/clickhouse"
 	"streamrelay/telemetry/spool"
 )
@@ -27,35 +29,58 @@ const (
 // at hand is stored, or given up, before the next is begun. So a block whose
 // outcome is unknown goes before any other.
 type sender struct {
-	r         *Recorder
-	name      string // of the shard: its addresses
-	addresses []string
-	live      chan *block
-	woken     chan struct{} // has room for one: the spool has something
-	last      chan struct{} // closed: the sealer sends no more
-	ended     chan struct{}
-	healthy   atomic.Bool
-	ctx       context.Context
-	cancel    context.CancelFunc
+	p          *pipe
+	clickhouse *configs.ClickHouse // as it is in force while the sender lives
+	name       string              // of the shard: its addresses
+	addresses  []string
+	peers      []*sender // of all shards, this one too
+	live       chan *block
+	woken      chan struct{} // has room for one: the spool has something
+	last       chan struct{} // closed: the sealer sends no more
+	leave      chan struct{} // closed: the sender ends after the block at hand
+	ended      chan struct{}
+	healthy    atomic.Bool
+	ctx        context.Context
+	cancel     context.CancelFunc
+	begun      bool // the sealer's: run has been called
 
 	// What follows is run's own, and left's when run has ended.
-	at       int // of addresses
+	first    []*block // of the shard's sender before this one
+	at       int      // of addresses
 	link     link
 	cur      *block
 	state    string // what is wrong, as it was last logged; "": nothing
 	liveAt   time.Time
 	replayAt time.Time
+	crowd    crowd
 }
 
-func newSender(r *Recorder, addresses []string) *sender {
+func newSender(p *pipe, addresses []string, c *configs.ClickHouse) *sender {
+	own := *c
 	s := &sender{
-		r: r, name: strings.Join(addresses, ","), addresses: addresses,
+		p: p, clickhouse: &own, name: strings.Join(addresses, ","), addresses: addresses,
 		live: make(chan *block, liveBlocks), woken: make(chan struct{}, 1),
-		last: make(chan struct{}), ended: make(chan struct{}),
+		last: make(chan struct{}), leave: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.healthy.Store(true) // until the first attempt says otherwise
 	return s
+}
+
+// shares reports whether two shards, named by their addresses, have a replica
+// in common: they are then the same shard.
+func shares(a, b string) bool {
+	if a == b {
+		return true
+	}
+	for address := range strings.SplitSeq(a, ",") {
+		for other := range strings.SplitSeq(b, ",") {
+			if address == other {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // offer hands a block over, unless the sender is busy with others.
@@ -82,6 +107,7 @@ func (s *sender) left() []*block {
 	if s.cur != nil {
 		all = append(all, s.cur)
 	}
+	all = append(all, s.first...)
 	for {
 		select {
 		case x := <-s.live:
@@ -103,10 +129,20 @@ func (s *sender) run() {
 	}
 }
 
-// next waits for a block: a live one first, else the oldest of the spool. Nil:
-// there will be none.
+// next waits for a block: one of the sender before first, then a live one, else
+// the oldest of the spool. Nil: there will be none.
 func (s *sender) next() *block {
 	for {
+		select {
+		case <-s.leave:
+			return nil
+		default:
+		}
+		if len(s.first) > 0 {
+			x := s.first[0]
+			s.first = s.first[1:]
+			return x
+		}
 		select {
 		case x := <-s.live:
 			s.liveAt = time.Now()
@@ -115,7 +151,7 @@ func (s *sender) next() *block {
 		}
 		select {
 		case <-s.last: // what waits goes too, for as long as the end is waited for
-			if s.healthy.Load() && s.ctx.Err() == nil && len(s.live) == 0 {
+			if s.well() && s.ctx.Err() == nil && len(s.live) == 0 {
 				return s.fromSpool()
 			}
 		default:
@@ -135,9 +171,10 @@ func (s *sender) next() *block {
 			return x
 		case <-s.woken:
 		case <-timer.C:
+		case <-s.leave:
 		case <-s.last:
 			timer.Stop()
-			if len(s.live) == 0 {
+			if len(s.live) == 0 && !s.well() {
 				return nil
 			}
 		case <-s.ctx.Done():
@@ -148,28 +185,83 @@ func (s *sender) next() *block {
 	}
 }
 
-// fromSpool takes the oldest block that waits for this shard, or for one that
-// the configuration no longer has.
+// well reports whether the last block was stored.
+func (s *sender) well() bool { return s.healthy.Load() || s.crowd.level > 0 && s.state == "" }
+
+// mine reports whether blocks that may have been sent to target are this
+// sender's: of its shard, or of one that the configuration no longer has.
+func (s *sender) mine(target string) bool {
+	if target == "" || shares(target, s.name) {
+		return true
+	}
+	for _, other := range s.peers {
+		if shares(target, other.name) {
+			return false
+		}
+	}
+	return true
+}
+
+// fromSpool takes the oldest block that waits for this shard; where the server
+// has too many parts, several small ones that go in one INSERT.
 func (s *sender) fromSpool() *block {
-	folder := s.r.folder.Load()
+	folder := s.p.folder.Load()
 	if folder == nil {
 		return nil
 	}
-	b := folder.Take(func(target string) bool {
-		if target == s.name || target == "" {
-			return true
-		}
-		for _, other := range s.r.senders {
-			if other.name == target {
-				return false
-			}
-		}
-		return true
-	})
+	b := folder.Take(func(b *spool.Block) bool { return s.mine(b.Target) })
 	if b == nil {
 		return nil
 	}
-	return &block{token: b.Token, target: b.Target, rows: b.Rows, stored: b}
+	x := &block{token: b.Token, target: b.Target, rows: b.Rows, stored: []*spool.Block{b}}
+	if s.crowd.level == 0 || b.Doubtful {
+		return x
+	}
+	for x.rows < s.p.kind.merge {
+		more := folder.Take(func(b *spool.Block) bool {
+			return b.Target == x.target && !b.Doubtful && x.rows+b.Rows <= s.p.kind.merge
+		})
+		if more == nil {
+			break
+		}
+		x.stored = append(x.stored, more)
+		x.rows += more.Rows
+	}
+	if n := len(x.stored); n > 1 {
+		x.token = fmt.Sprintf("%s+%d", x.token, n-1)
+	}
+	return x
+}
+
+// crowd is what a sender knows of a server with too many parts (code 252): it
+// then leaves blocks to the spool, pauses between INSERTs, and puts what has
+// come meanwhile into one. Level 0: the server is well.
+type crowd struct {
+	level int
+	until time.Time // it is well again if it does not say so before
+}
+
+const (
+	maxCrowd   = 4
+	crowdPause = 4   // times Options.Backoff between INSERTs, doubled with each level above 1
+	crowdLasts = 240 // times Options.Backoff after the last such answer
+)
+
+// crowded notes that the server said so.
+func (s *sender) crowded() {
+	s.crowd.level = min(s.crowd.level+1, maxCrowd)
+	s.crowd.until = time.Now().Add(crowdLasts * s.p.backoff)
+}
+
+// relieve paces the next block, and ends the state when it is over.
+func (s *sender) relieve() {
+	now := time.Now()
+	if s.crowd.level > 0 && now.After(s.crowd.until) {
+		s.crowd.level = 0
+	}
+	if s.crowd.level > 0 {
+		s.replayAt = now.Add(crowdPause * s.p.backoff << (s.crowd.level - 1))
+	}
 }
 
 // deliver tries until the block is stored or given up. It returns false when
@@ -184,7 +276,7 @@ func (s *sender) deliver(x *block) bool {
 			return true
 		}
 		s.link.close()
-		if s.ctx.Err() != nil {
+		if s.ctx.Err() != nil || isClosed(s.leave) {
 			return false
 		}
 		if errors.Is(err, errGone) {
@@ -198,7 +290,7 @@ func (s *sender) deliver(x *block) bool {
 		case !known && x.attempts < guesses:
 			class = clickhouse.ClassRetry
 		}
-		s.r.stats.insertErrors[class].Add(1)
+		s.p.stats.insertErrors[class].Add(1)
 		if class == clickhouse.ClassPoison || errors.Is(err, errBlock) {
 			s.quarantine(x, err)
 			return true
@@ -209,31 +301,43 @@ func (s *sender) deliver(x *block) bool {
 		if (failures+1)%len(s.addresses) != 0 && class == clickhouse.ClassNetwork {
 			continue // another replica at once
 		}
-		wait := s.r.o.Backoff << min(failures/len(s.addresses), 5)
+		wait := s.p.backoff << min(failures/len(s.addresses), 5)
 		if clickhouse.Code(err) == 252 { // too many parts: merging takes its time
-			wait = max(wait, 4*s.r.o.Backoff)
+			s.crowded()
+			wait = max(wait, crowdPause*s.p.backoff)
 		}
 		select {
-		case <-time.After(min(wait, 40*s.r.o.Backoff)):
+		case <-time.After(min(wait, 40*s.p.backoff)):
 		case <-s.ctx.Done():
+			return false
+		case <-s.leave:
 			return false
 		}
 	}
 }
 
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // succeeded acknowledges a stored block.
 func (s *sender) succeeded(x *block, began time.Time) {
-	r := s.r
-	if x.stored != nil {
-		if err := r.folder.Load().Ack(x.stored); err != nil {
-			r.o.Log.Warn().Err(err).Msg("request log: a block is stored, but a restart would send it again (it would not be doubled)")
+	p := s.p
+	for _, b := range x.stored {
+		if err := p.folder.Load().Ack(b); err != nil {
+			p.log.Warn().Err(err).Msg("request log: a block is stored, but a restart would send it again (it would not be doubled)")
 		}
 	}
-	r.stats.stored.Add(uint64(x.rows))
-	r.stats.inserts.Add(1)
-	r.stats.lastStored.Store(time.Now().UnixMilli())
+	p.stats.stored.Add(uint64(x.rows))
+	p.stats.inserts.Add(1)
+	p.stats.lastStored.Store(time.Now().UnixMilli())
 	if x.batch == nil {
-		r.stats.replayed.Add(uint64(x.rows))
+		p.stats.replayed.Add(uint64(x.rows))
 		if time.Since(s.liveAt) < liveRecently {
 			s.replayAt = time.Now().Add(time.Since(began))
 		}
@@ -241,18 +345,20 @@ func (s *sender) succeeded(x *block, began time.Time) {
 	s.recycle(x)
 	if s.state != "" {
 		s.state = ""
-		e := r.o.Log.Info().Str("address", s.addresses[s.at])
-		if folder := r.folder.Load(); folder != nil {
+		e := p.log.Info().Str("address", s.addresses[s.at]).Str("table", p.kind.table)
+		if folder := p.folder.Load(); folder != nil {
 			e = e.Int64("rows_waiting", folder.Waiting())
 		}
 		e.Msg("request log: ClickHouse takes rows again")
 	}
-	s.healthy.Store(true)
+	s.relieve()
+	s.healthy.Store(s.crowd.level == 0 || p.kind.merge == 0)
 }
 
 func (s *sender) recycle(x *block) {
+	x.merged = nil
 	if x.batch != nil {
-		s.r.recycle(x.batch)
+		s.p.in.recycle(x.batch)
 		x.batch = nil
 	}
 }
@@ -268,8 +374,8 @@ func (s *sender) report(err error) {
 		return
 	}
 	s.state = state
-	e := s.r.o.Log.Warn().Err(err).Str("state", state)
-	if s.r.folder.Load() != nil {
+	e := s.p.log.Warn().Err(err).Str("state", state).Str("table", s.p.kind.table)
+	if s.p.folder.Load() != nil {
 		e.Msg("request log: ClickHouse does not take rows; they wait in files")
 	} else {
 		e.Msg("request log: ClickHouse does not take rows, and there is no folder where they could wait")
@@ -279,20 +385,41 @@ func (s *sender) report(err error) {
 // errGone says that a block is no longer there, or damaged; it is counted.
 var errGone = errors.New("the block is gone")
 
-// load reads a block of the spool.
-func (s *sender) load(x *block) (*Block, error) {
-	folder := s.r.folder.Load()
-	b, err := readBlock(folder, x.stored)
-	switch {
-	case err == nil:
-		return b, nil
-	case spool.IsDamaged(err):
-		s.r.o.Log.Warn().Err(err).Msg("request log: a damaged block is left out")
-		folder.Discard(x.stored)
-		return nil, errGone
-	case errors.Is(err, fs.ErrNotExist): // dropped with its file meanwhile
-		folder.Return(x.stored)
-		return nil, errGone
+// load returns the rows of a block of the spool. What is damaged is given up.
+func (s *sender) load(x *block) (batch, error) {
+	if x.merged != nil {
+		return x.merged, nil
 	}
-	return nil, err
+	folder := s.p.folder.Load()
+	var whole []*Block
+	var kept []*spool.Block
+	for _, at := range x.stored {
+		b, err := readBlock(folder, at)
+		switch {
+		case err == nil:
+			whole, kept = append(whole, b), append(kept, at)
+		case spool.IsDamaged(err):
+			s.p.log.Warn().Err(err).Msg("request log: a damaged block is left out")
+			folder.Discard(at)
+			x.rows -= at.Rows
+		case errors.Is(err, fs.ErrNotExist): // dropped with its file meanwhile
+			folder.Return(at, true)
+			x.rows -= at.Rows
+		default:
+			return nil, err
+		}
+	}
+	x.stored = kept
+	switch len(whole) {
+	case 0:
+		return nil, errGone
+	case 1:
+		return whole[0], nil
+	}
+	into := NewBatch()
+	for _, b := range whole {
+		into.pick(b, nil)
+	}
+	x.merged = into
+	return into, nil
 }

@@ -22,15 +22,15 @@ func (f *file) closeAck() {
 	}
 }
 
-// Take returns the oldest block that waits and whose target suits, and makes
-// it the caller's until Ack, Return or Discard; nil where there is none.
-func (s *Folder) Take(suits func(target string) bool) *Block {
+// Take returns the oldest block that waits and suits, and makes it the caller's
+// until Ack, Return or Discard; nil where there is none.
+func (s *Folder) Take(suits func(*Block) bool) *Block {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.files {
 		f.first()
 		for _, b := range f.blocks[f.head:] {
-			if b.state == stateWaiting && suits(b.Target) {
+			if b.state == stateWaiting && suits(b) {
 				b.state = stateTaken
 				return b
 			}
@@ -39,8 +39,9 @@ func (s *Folder) Take(suits func(target string) bool) *Block {
 	return nil
 }
 
-// Return gives up a block that was taken: Take will find it again.
-func (s *Folder) Return(b *Block) {
+// Return gives up a block that was taken: Take will find it again. sent says
+// that it may have been sent meanwhile.
+func (s *Folder) Return(b *Block, sent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b.state != stateTaken {
@@ -53,6 +54,7 @@ func (s *Folder) Return(b *Block) {
 		return
 	}
 	b.state = stateWaiting
+	b.Doubtful = b.Doubtful || sent
 }
 
 // Ack says that the block is stored elsewhere. The error says that this could

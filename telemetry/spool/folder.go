@@ -127,10 +127,10 @@ func (f *file) first() *Block {
 // Block is one block in a folder.
 type Block struct {
 	Header
-	Inherited bool // of an earlier process: it may have been sent already
-	file      *file
-	off       int64 // of the zstd frame
-	state     state
+	Doubtful bool // it may have been sent already: by an earlier process, or by whoever returned it
+	file     *file
+	off      int64 // of the zstd frame
+	state    state
 }
 
 type state uint8
@@ -143,6 +143,21 @@ const (
 
 // Open takes a place in root, which it makes, and recovers what is there.
 func Open(root string, o Options) (*Folder, error) {
+	s := &Folder{o: o.complete(), root: root}
+	if err := s.takePlace(); err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	if err := s.inherit(s.dir); err != nil {
+		_ = s.lock.Close()
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	s.adopt()
+	s.publish()
+	return s, nil
+}
+
+// complete puts in the defaults.
+func (o Options) complete() Options {
 	if o.FileBytes == 0 {
 		o.FileBytes = 64 << 20
 	}
@@ -158,17 +173,26 @@ func Open(root string, o Options) (*Folder, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Folder{o: o, root: root}
-	if err := s.takePlace(); err != nil {
-		return nil, fmt.Errorf("open spool: %w", err)
+	return o
+}
+
+// Configure puts other options in force; Prefix and Boot stay. Where Store
+// changes, the active file is closed as what it was begun as: a spool's file
+// goes on waiting, for whoever takes its blocks again. It belongs to the
+// goroutine that appends. After an error nothing has changed.
+func (s *Folder) Configure(o Options) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.Store != s.o.Store {
+		if err := s.rotateLocked(); err != nil {
+			return fmt.Errorf("close spool file: %w", err)
+		}
 	}
-	if err := s.inherit(s.dir); err != nil {
-		_ = s.lock.Close()
-		return nil, fmt.Errorf("open spool: %w", err)
-	}
-	s.adopt()
+	o.Prefix, o.Boot = s.o.Prefix, s.o.Boot
+	s.o = o.complete()
+	s.adoptDue = time.Time{} // the next Tick looks at everything anew
 	s.publish()
-	return s, nil
+	return nil
 }
 
 // takePlace locks the first folder that nobody holds.

@@ -127,7 +127,7 @@ func allAcked(found []at, acked map[uint64]bool) bool {
 func (s *Folder) list(f *file, found []at, acked map[uint64]bool) {
 	for i := range found {
 		a := &found[i]
-		b := &Block{Header: a.Header, Inherited: true, file: f, off: a.frame}
+		b := &Block{Header: a.Header, Doubtful: true, file: f, off: a.frame}
 		if acked[a.Seq] {
 			b.state = stateDone
 		} else {

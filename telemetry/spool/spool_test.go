@@ -41,7 +41,7 @@ func put(t *testing.T, s *Folder, i int) *Block {
 	return b
 }
 
-func anyTarget(string) bool { return true }
+func anyTarget(*Block) bool { return true }
 
 // drain takes all blocks that wait, and returns their tokens.
 func drain(t *testing.T, s *Folder, ack bool) (tokens []string) {

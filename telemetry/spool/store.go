@@ -81,6 +81,12 @@ func (s *Folder) pruneStore(now time.Time) {
 	s.nFiles.Store(files)
 }
 
+// Holds reports whether blocks wait in the spools of a log's folder.
+func Holds(root string) bool {
+	places, _ := filepath.Glob(filepath.Join(escapeGlob(root), spoolFolder, "*"))
+	return slices.ContainsFunc(places, holdsFiles)
+}
+
 // Unacked returns which blocks of a spool's file are not acknowledged.
 func Unacked(f File) func(*Header) bool {
 	base := strings.TrimSuffix(strings.TrimSuffix(f.Path, ".open"), ending)
@@ -88,14 +94,17 @@ func Unacked(f File) func(*Header) bool {
 	return func(h *Header) bool { return !acked[h.Seq] }
 }
 
-// Quarantine writes one block into a file of its own in dir, which it makes,
-// and returns the file's path.
-func Quarantine(dir, name string, h Header, frame []byte) (string, error) {
-	h.Seq, h.Sealed = 1, time.Now().UnixMilli()
+// Quarantine writes one block into a file of its own in quarantine/ below the
+// root, and returns the file's path. Nothing deletes it.
+func (s *Folder) Quarantine(name string, h Header, frame []byte) (string, error) {
+	s.mu.Lock()
+	h.Seq, h.Sealed = 1, s.o.Now().UnixMilli()
+	s.mu.Unlock()
 	data, err := appendHeader(nil, &h, frame)
 	if err != nil {
 		return "", fmt.Errorf("write quarantine: %w", err)
 	}
+	dir := filepath.Join(s.root, "quarantine")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("write quarantine: %w", err)
 	}
