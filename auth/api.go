@@ -21,7 +21,7 @@ const (
 // api is `relay keys` over HTTP.
 type api struct {
 	*Store
-	token [sha256.Size]byte
+	keeper keeper
 }
 
 // route is one operation; configs/keys-api.openapi.yaml describes each.
@@ -49,14 +49,9 @@ func apiRoutes() []route {
 }
 
 // API returns the handler of /api/, which asks for the bearer token itself: who
-// mounts it must not ask for another. nil: the configuration has no token, so
-// there is no such API. It serves the admin listener alone.
+// mounts it must not ask for another. While the configuration has no token, it
+// answers 404 to everything. It serves the admin listener alone.
 func (s *Store) API() http.Handler {
-	token := s.apiToken.Reveal()
-	if token == "" {
-		return nil
-	}
-	a := &api{Store: s, token: sha256.Sum256([]byte(token))}
 	mux := http.NewServeMux()
 	for _, rt := range apiRoutes() {
 		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -67,7 +62,7 @@ func (s *Store) API() http.Handler {
 				limit = maxRestoreBody
 			}
 			r.Body = http.MaxBytesReader(w, r.Body, limit)
-			status, body, err := rt.serve(a, ctx, r)
+			status, body, err := rt.serve(&api{s, s.keeper()}, ctx, r)
 			if err != nil {
 				status, body = problem(err)
 			}
@@ -81,9 +76,14 @@ func (s *Store) API() http.Handler {
 		answer(w, http.StatusNotFound, apiError("not_found", "no such operation; see keys-api.openapi.yaml"))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := s.token.Load()
+		if token == nil {
+			http.NotFound(w, r)
+			return
+		}
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
-		if !strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
+		if !strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare(sum[:], token[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			answer(w, http.StatusUnauthorized, apiError("unauthorized", "want the bearer token of keys.api_token_file"))
 			return

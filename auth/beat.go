@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // beatScript is a sign of life both ways, on the connection that hears of
@@ -40,11 +43,18 @@ type beat struct {
 
 // beat asks over the connection itself.
 func (f *follower) beat() (*beat, error) {
-	ctx, cancel := context.WithTimeout(f.ctx, redisTimeout)
-	defer cancel()
 	f.beats.Add(1)
-	answer, err := beatScript.run(ctx, f.conn, []string{f.names.meta, f.names.changed, f.names.relays, f.names.marker},
-		[]string{f.id, strconv.FormatInt(f.seq.Load(), 10), strconv.Itoa(beatChanges)}).AsStrSlice()
+	began := time.Now()
+	defer func() { f.called(CallFollow, time.Since(began)) }()
+	return askBeat(f.ctx, f.conn, &f.names, f.id, f.seq.Load())
+}
+
+// askBeat is one beat of relay, which knows the change seq.
+func askBeat(ctx context.Context, c rueidis.CommandClient, names *redisNames, relay string, seq int64) (*beat, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	answer, err := beatScript.run(ctx, c, []string{names.meta, names.changed, names.relays, names.marker},
+		[]string{relay, strconv.FormatInt(seq, 10), strconv.Itoa(beatChanges)}).AsStrSlice()
 	if err != nil {
 		return nil, fmt.Errorf("ask redis for changes: %w", err)
 	}

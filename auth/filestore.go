@@ -161,24 +161,53 @@ func (s *FileStore) loadLocked() error {
 	if err != nil {
 		return err
 	}
-	f, err := parseKeys(s.path, data)
+	f, err := s.check(s.path, data)
 	if err != nil {
-		return err
-	}
-	if f.doc == nil && s.table.Len() > 0 {
-		return errEmptied
-	}
-	if err := f.checkPepper(s.pepper); err != nil {
 		return err
 	}
 	if info.Mode().Perm()&0o007 != 0 {
 		s.log.Warn().Str("file", s.path).Msg("keys file is open to every user of this machine: chmod 600")
 	}
+	s.take(f)
+	return nil
+}
+
+// check parses a file and refuses one that would lock everybody out.
+func (s *FileStore) check(path string, data []byte) (*keysFile, error) {
+	f, err := parseKeys(path, data)
+	if err != nil {
+		return nil, err
+	}
+	if f.doc == nil && s.table.Len() > 0 {
+		return nil, errEmptied
+	}
+	return f, f.checkPepper(s.pepper)
+}
+
+func (s *FileStore) take(f *keysFile) {
 	if s.tenants != nil {
 		s.tenants(f.tenants)
 	}
 	s.table.Replace(f.records)
-	return nil
+}
+
+// try reads another file as follow would take it.
+func (s *FileStore) try(path string) (*keysFile, stamp, error) {
+	data, info, err := readWhole(path)
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	f, err := s.check(path, data)
+	return f, infoStamp(info), err
+}
+
+// follow follows another file from now on, beginning with what try returned.
+func (s *FileStore) follow(path string, f *keysFile, seen stamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.path, s.seen, s.settling, s.waited, s.said = path, seen, stamp{}, 0, ""
+	s.take(f)
+	s.log.Info().Str("file", path).Int("keys", s.table.Len()).Msg("keys are read from another file")
 }
 
 // ReadFile returns the records of a keys file, in its order. A file that is

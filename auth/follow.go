@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,12 +17,17 @@ type follower struct {
 	*redisStore
 	client rueidis.Client
 	conn   rueidis.DedicatedClient
-	walked time.Time // when everything was compared last
-	lost   bool      // Redis has lost keys that the table has
-	looked time.Time // when that was looked at last
+	meant  bool              // it takes the place of the one before, whatever its marker
+	before *[]rueidis.Client // connections before it, which may be in use
+	walked time.Time         // when everything was compared last
+	lost   bool              // Redis has lost keys that the table has
+	looked time.Time         // when that was looked at last
 }
 
-var errConnection = errors.New("the connection was closed")
+var (
+	errConnection = errors.New("the connection was closed")
+	errPepper     = errors.New("the keys in Redis were made with another pepper, or without one: set keys.pepper_file to the one that they were made with")
+)
 
 func (f *follower) follow() error {
 	first, err := f.beat() // in a cluster, the first command chooses the node
@@ -31,7 +35,10 @@ func (f *follower) follow() error {
 		return err
 	}
 	if mark := pepperMark(f.pepper); first.pepper != "" && first.pepper != mark {
-		return errors.New("the keys in Redis were made with another pepper, or without one: set keys.pepper_file to the one that they were made with")
+		return errPepper
+	}
+	if f.meant {
+		first.adopted = true
 	}
 	closed := f.conn.SetOnInvalidations(f.invalidated)
 	if err := f.track(); err != nil {
@@ -153,7 +160,7 @@ func (f *follower) lostBy(b *beat) bool {
 func (f *follower) lose(b *beat) {
 	f.lost = true
 	f.redisStore.client.Store(&f.client) // limits are counted all the same
-	if f.phase.Swap(phaseLost) != phaseLost {
+	if f.enter(phaseLost) != phaseLost {
 		f.log.Error().Int("keys", f.table.Len()).Bool("empty", b.marker == "").Str("known_keys_go_on_for", f.left()).
 			Msg(`Redis came back without the keys that this relay knows: they go on, others get 503. Restore them ("relay keys import --exported"), or say that it is meant ("relay keys adopt")`)
 	}
@@ -164,8 +171,17 @@ func (f *follower) ready(began time.Time, b *beat) {
 	f.lost = false
 	f.believe(began)
 	f.relays(b.relays)
+	left := *f.before
+	*f.before = nil
+	if len(left) > 0 {
+		f.moving()
+	}
 	f.redisStore.client.Store(&f.client)
-	if f.phase.Swap(phaseReady) != phaseReady {
+	if len(left) > 0 {
+		f.done.Go(func() { f.closeLater(left) })
+		f.log.Info().Int("keys", f.table.Len()).Msg("keys are followed over the Redis of the new configuration")
+	}
+	if f.enter(phaseReady) != phaseReady {
 		f.lastErr.Store(nil)
 		f.log.Info().Int("keys", f.table.Len()).Bool("tracking", f.tracking.Load()).Str("mode", string(f.client.Mode())).Msg("keys are in step with Redis")
 	}
@@ -187,6 +203,10 @@ func (f *follower) loop(closed <-chan error) error {
 				err = errConnection
 			}
 			return err
+		case <-f.moved:
+			if f.hasNext() {
+				return errMoved
+			}
 		case <-f.wake:
 			if err := f.catchUp(); err != nil {
 				return err
@@ -258,20 +278,8 @@ func (f *follower) recovered(b *beat) error {
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, 10*redisTimeout)
 	defer cancel()
-	var subjects []string
-	for _, r := range f.table.all() {
-		if r.usable {
-			subjects = append(subjects, subjectOfDigest(&r.Digest))
-		}
-	}
-	for batch := range slices.Chunk(subjects, readBatch) {
-		_, values, err := readSubjects(ctx, f.client, &f.names, batch)
-		if err != nil {
-			return err
-		}
-		if slices.Contains(values, "") {
-			return nil
-		}
+	if all, err := f.hasAll(ctx, f.client); err != nil || !all {
+		return err
 	}
 	b.adopted = true
 	return f.sync(b)
@@ -350,9 +358,13 @@ func (f *follower) rest(d time.Duration) error {
 	select {
 	case <-f.ctx.Done():
 		return f.ctx.Err()
+	case <-f.moved:
+		if f.hasNext() {
+			return errMoved
+		}
 	case <-time.After(d):
-		return nil
 	}
+	return nil
 }
 
 func contains(set map[string]struct{}, s string) bool { _, ok := set[s]; return ok }

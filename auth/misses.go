@@ -111,12 +111,11 @@ type flight struct {
 // missing is Table.missing: it finds out about a key that the table lacks.
 func (s *redisStore) missing(key []byte, digest Digest, client netip.Addr) (*Record, Status) {
 	now := time.Now()
-	if ours, ok := CheckForm(key); ours && !ok {
+	if ours, ok := CheckForm(key); ours && !ok || s.negatives.has(&digest, now) {
+		s.table.lookups.add(lookupNegative)
 		return nil, Unknown
 	}
-	if s.negatives.has(&digest, now) {
-		return nil, Unknown
-	}
+	s.table.lookups.add(lookupMiss)
 	if s.phase.Load() != phaseReady {
 		return nil, Unavailable
 	}
@@ -162,7 +161,9 @@ func (s *redisStore) fetch(digest Digest, now time.Time) (*Record, Status) {
 		}
 		generation := s.gens[genOf(&digest)].Load()
 		s.fetches.Add(1)
+		began := time.Now()
 		marker, values, err := readSubjects(ctx, *client, &s.names, []string{subjectOfDigest(&digest)})
+		s.called(CallLookup, time.Since(began))
 		if known := s.marker(); err != nil || marker != known && known != "" {
 			break
 		}

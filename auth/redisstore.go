@@ -32,7 +32,7 @@ const (
 // redisStore keeps a Table equal to the keys in Redis. One goroutine owns the
 // connection on which Redis tells of changes; it alone decides what is believed.
 type redisStore struct {
-	config configs.Redis
+	config atomic.Pointer[configs.Redis] // a reload may replace it
 	names  redisNames
 	log    zerolog.Logger
 	table  *Table
@@ -42,6 +42,8 @@ type redisStore struct {
 	client    atomic.Pointer[rueidis.Client] // nil: away
 	tenants   *tenants
 	relays    func(n int64) // is told how many relays there are
+	moving    func()        // is told before Redis is another one
+	called    func(of string, took time.Duration)
 	negatives *negatives
 	misses    *missLimits
 	flights   flights
@@ -64,8 +66,10 @@ type redisStore struct {
 	mu      sync.Mutex
 	pending map[string]struct{} // subjects that changed and were not read yet
 	all     bool                // everything may have changed
+	next    *link               // to be followed instead of the one now
 
 	wake  chan struct{}
+	moved chan struct{} // there is, or was, a next
 	tried chan struct{} // closed when the table is in step, or the first try failed
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -82,14 +86,17 @@ const (
 
 func newRedisStore(c configs.Redis, pepper []byte, t *tenants, log zerolog.Logger) *redisStore {
 	s := &redisStore{
-		config: c, names: namesFor(c.Prefix), log: log, table: NewTable(pepper), id: newID(), pepper: pepper,
+		names: namesFor(c.Prefix), log: log, table: NewTable(pepper), id: newID(), pepper: pepper,
 		tenants: t, negatives: newNegatives(), misses: newMissLimits(), relays: func(int64) {},
-		pending: map[string]struct{}{}, wake: make(chan struct{}, 1), tried: make(chan struct{}),
+		moving: func() {}, called: func(string, time.Duration) {},
+		pending: map[string]struct{}{}, wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), tried: make(chan struct{}),
 	}
+	s.config.Store(&c)
 	s.from.Store(new(string))
 	s.flights.of = map[Digest]*flight{}
 	s.table.missing = s.missing
 	s.table.goodUntil.Store(0)
+	s.table.away.Store(true)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -130,11 +137,17 @@ func (s *redisStore) close() {
 	s.done.Wait()
 }
 
+// enter changes the phase and returns the one before.
+func (s *redisStore) enter(phase int32) (before int32) {
+	s.table.away.Store(phase != phaseReady)
+	return s.phase.Swap(phase)
+}
+
 // believe lets the table be used until stale_max after a time at which Redis
 // said the same.
 func (s *redisStore) believe(proof time.Time) {
 	s.proof.Store(proof.UnixNano())
-	s.table.goodUntil.Store(proof.Add(s.config.StaleMax + grace).Unix())
+	s.table.goodUntil.Store(proof.Add(s.config.Load().StaleMax + grace).Unix())
 }
 
 // left says how long the table will be believed.
@@ -143,15 +156,26 @@ func (s *redisStore) left() string {
 }
 
 func (s *redisStore) run() {
+	var left []rueidis.Client // lent until the next one is in step
+	defer func() {
+		closeAll(left)
+		s.replaceNext(nil)
+	}()
 	delay := reconnectMin
 	for s.ctx.Err() == nil {
 		began := time.Now()
-		err := s.connectOnce()
+		err := s.connectOnce(&left)
+		if errors.Is(err, errMoved) {
+			delay = reconnectMin
+			continue
+		}
 		s.client.Store(nil)
+		closeAll(left)
+		left = nil
 		if s.ctx.Err() != nil {
 			return
 		}
-		was := s.phase.Swap(phaseAway)
+		was := s.enter(phaseAway)
 		text := err.Error()
 		if old := s.lastErr.Swap(&text); was != phaseAway || old == nil {
 			s.log.Error().Err(err).Int("keys", s.table.Len()).Str("known_keys_go_on_for", s.left()).
@@ -164,23 +188,34 @@ func (s *redisStore) run() {
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-s.moved:
 		case <-time.After(delay + rand.N(delay)):
 		}
 		delay = min(2*delay, reconnectMax)
 	}
 }
 
-// connectOnce follows Redis over one connection until it breaks.
-func (s *redisStore) connectOnce() error {
-	client, err := dialRedis(s.ctx, &s.config)
-	if err != nil {
-		return err
+// connectOnce follows Redis over one connection until it breaks, or until a
+// reload has another one: then it goes to those that are left.
+func (s *redisStore) connectOnce(left *[]rueidis.Client) error {
+	l := s.takeNext()
+	if l == nil {
+		client, err := dialRedis(s.ctx, s.config.Load())
+		if err != nil {
+			return err
+		}
+		l = &link{client: client}
 	}
-	defer client.Close()
-	conn, release := client.Dedicate()
-	defer release()
-	f := &follower{redisStore: s, client: client, conn: conn}
-	return f.follow()
+	conn, release := l.client.Dedicate()
+	f := &follower{redisStore: s, client: l.client, conn: conn, meant: l.meant, before: left}
+	err := f.follow()
+	release()
+	if errors.Is(err, errMoved) {
+		*left = append(*left, l.client)
+	} else {
+		l.client.Close()
+	}
+	return err
 }
 
 // hasTried ends the waiting of start.
@@ -298,7 +333,9 @@ func (s *redisStore) read(ctx context.Context, c rueidis.CommandClient, subjects
 			}
 		}
 		s.fetches.Add(1)
+		began := time.Now()
 		marker, values, err := readSubjects(ctx, c, &s.names, batch)
+		s.called(CallFollow, time.Since(began))
 		if err != nil {
 			return err
 		}

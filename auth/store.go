@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +25,18 @@ type Options struct {
 	Redis  configs.Redis // of Keys.Store redis
 	Prices map[string]configs.Price
 	Log    zerolog.Logger // the zero Logger says nothing
+	// RedisCall is told how long each question to Redis took, be it answered or
+	// given up, and what it was for: CallLimits, CallLookup or CallFollow. It is
+	// called from any goroutine and must not wait. nil: nobody is told.
+	RedisCall func(of string, took time.Duration)
 }
+
+// What Redis is asked for.
+const (
+	CallLimits = "limits" // units of limits; a request may wait for it
+	CallLookup = "lookup" // a key that the table lacks; its request waits
+	CallFollow = "follow" // what changed; nobody waits
+)
 
 // Store is the keys of a relay and what they may use: the file or Redis behind
 // one Table, and the limits. The caller closes it after the last Settle.
@@ -34,29 +46,35 @@ type Store struct {
 	limiter *limits.Limiter
 	file    *FileStore  // nil: Redis
 	redis   *redisStore // nil: the file
-	keeper  keeper
+	kept    atomic.Pointer[keeper]
+	token   atomic.Pointer[[sha256.Size]byte] // of the API, hashed; nil: none
 	log     zerolog.Logger
 
-	apiToken  configs.Secret
-	statePath string
-	saved     time.Time     // when the state was written last
-	took      time.Duration // and how long that took
-	stop      chan struct{}
-	stopped   chan struct{}
-	close     sync.Once
+	reload  sync.Mutex
+	options Options // in force; protected by reload
+
+	saved   time.Time     // when the state was written last
+	took    time.Duration // and how long that took
+	stop    chan struct{}
+	stopped chan struct{}
+	close   sync.Once
 }
 
 // Open opens the store that the configuration names. A keys file that is broken
 // is an error. Redis that does not answer is none: known keys of the state file
 // go on, and the store follows Redis as soon as it is there.
 func Open(o Options) (*Store, error) {
-	s := &Store{log: o.Log, statePath: o.Keys.StateFile, apiToken: o.Keys.APIToken, stop: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Store{log: o.Log, options: o, stop: make(chan struct{}), stopped: make(chan struct{})}
+	s.setToken(o.Keys.APIToken)
 	st, err := readState(o.Keys.StateFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn().Err(err).Msg("state of the last run cannot be used")
 	}
-	pepper := []byte(o.Keys.Pepper.Reveal())
-	lo := limits.Options{Prefix: o.Redis.Prefix, Instance: newID(), Refuse: o.Keys.LimitsWithoutRedis == "refuse", Prices: limits.NewPrices(o.Prices)}
+	pepper := s.pepper()
+	lo := limits.Options{Prefix: o.Redis.Prefix, Instance: newID(), Refuse: refuses(&o.Keys), Prices: limits.NewPrices(o.Prices)}
+	if o.RedisCall != nil {
+		lo.Called = func(took time.Duration) { o.RedisCall(CallLimits, took) }
+	}
 	var lent atomic.Pointer[redisStore]
 	if o.Keys.Store == "redis" {
 		lo.Client = func() rueidis.Client {
@@ -75,21 +93,41 @@ func Open(o Options) (*Store, error) {
 	s.tenants = newTenants(s.limiter)
 	if o.Keys.Store == "redis" {
 		s.redis = newRedisStore(o.Redis, pepper, s.tenants, o.Log)
-		s.redis.relays = s.limiter.SetInstances
+		s.redis.relays, s.redis.moving = s.limiter.SetInstances, s.limiter.Moving
+		if o.RedisCall != nil {
+			s.redis.called = o.RedisCall
+		}
 		lent.Store(s.redis)
 		s.redis.start(st)
 		s.table = s.redis.table
-		s.keeper = &redisKeeper{lend: s.redis.lend, names: s.redis.names, secret: pepper}
+		s.setKeeper(&redisKeeper{lend: s.redis.lend, names: s.redis.names, secret: pepper})
 	} else {
 		if s.file, err = OpenFile(o.Keys.File, FileOptions{Log: o.Log, Pepper: pepper, tenants: s.tenants.replace}); err != nil {
 			s.limiter.Close()
 			return nil, err
 		}
 		s.table = s.file.Table()
-		s.keeper = &fileKeeper{path: o.Keys.File, secret: pepper, state: o.Keys.StateFile}
+		s.setKeeper(&fileKeeper{path: o.Keys.File, secret: pepper, state: o.Keys.StateFile})
 	}
 	go s.keepState()
 	return s, nil
+}
+
+// pepper is what digests are made with. A reload does not change it.
+func (s *Store) pepper() []byte { return []byte(s.options.Keys.Pepper.Reveal()) }
+
+// keeper is where the API changes keys.
+func (s *Store) keeper() keeper { return *s.kept.Load() }
+
+func (s *Store) setKeeper(k keeper) { s.kept.Store(&k) }
+
+func (s *Store) setToken(token configs.Secret) {
+	if text := token.Reveal(); text != "" {
+		sum := sha256.Sum256([]byte(text))
+		s.token.Store(&sum)
+	} else {
+		s.token.Store(nil)
+	}
 }
 
 // Table is where keys are looked up.
@@ -138,6 +176,7 @@ type Health struct {
 	Left     time.Duration // until when known keys go on, should it stay away
 	Keys     int
 	Relays   int64 // that share the limits
+	Lookups  Lookups
 	Fetches  int64 // reads of records from Redis so far
 	Beats    int64
 	// Calls and CallErrors are those of limits to Redis; Unpriced are requests
@@ -149,7 +188,7 @@ var phases = [...]string{"away", "syncing", "ready", "lost"}
 
 // Health returns the state of this moment. It is not for the hot path.
 func (s *Store) Health() Health {
-	h := Health{Store: "file", Ready: true, Phase: "ready", Keys: s.table.Len(), Relays: s.limiter.Instances(), Unpriced: s.limiter.Unpriced()}
+	h := Health{Store: "file", Ready: true, Phase: "ready", Keys: s.table.Len(), Relays: s.limiter.Instances(), Unpriced: s.limiter.Unpriced(), Lookups: s.table.lookups.sum()}
 	if s.redis == nil {
 		return h
 	}
@@ -204,7 +243,10 @@ func (s *Store) keepState() {
 
 // writeState writes the state where there is something to go on with.
 func (s *Store) writeState() {
-	if s.statePath == "" {
+	s.reload.Lock()
+	path := s.options.Keys.StateFile
+	s.reload.Unlock()
+	if path == "" {
 		return
 	}
 	st := &state{}
@@ -219,7 +261,7 @@ func (s *Store) writeState() {
 		return
 	}
 	began := time.Now()
-	err := writeState(s.statePath, st)
+	err := writeState(path, st)
 	s.saved, s.took = time.Now(), time.Since(began)
 	if err != nil {
 		s.log.Warn().Err(fmt.Errorf("a restart goes on without it: %w", err)).Msg("state not written")

@@ -30,7 +30,7 @@ func TestLimitsOfKeysAndTenantsHoldWithEitherStore(t *testing.T) {
 	for name, o := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			relay := openRelay(t, o)
-			k := relay.keeper
+			k := relay.keeper()
 			limited, _ := makeKey(t, k, grant{name: "limited", tenants: []string{"acme"}, limits: limits.Limits{Requests: 3}})
 			free, _ := makeKey(t, k, grant{name: "free", tenants: []string{"acme"}})
 			other, _ := makeKey(t, k, grant{name: "other", tenants: []string{"beta"}})
@@ -182,17 +182,17 @@ func TestUpdateDisableEnableExportImport(t *testing.T) {
 func TestStreamsOfAKeyThatLeftTheFileEnd(t *testing.T) {
 	o := stores(t)["file"]
 	relay := openRelay(t, o)
-	key, _ := makeKey(t, relay.keeper, grant{name: "a"})
-	kept, _ := makeKey(t, relay.keeper, grant{name: "b"})
+	key, _ := makeKey(t, relay.keeper(), grant{name: "a"})
+	kept, _ := makeKey(t, relay.keeper(), grant{name: "b"})
 	eventually(t, secondOrTwo, "the keys are there", func() bool { return relay.ask(key) == Found && relay.ask(kept) == Found })
 	hers, _ := relay.Table().Lookup([]byte(key), 0)
 	his, _ := relay.Table().Lookup([]byte(kept), 0)
 	ended := make(chan struct{}, 1)
 	relay.OnEnd(func() { ended <- struct{}{} })
-	if _, _, err := relay.keeper.change(t.Context(), "b", func(r *Record) error { r.Name = "c"; return nil }); err != nil {
+	if _, _, err := relay.keeper().change(t.Context(), "b", func(r *Record) error { r.Name = "c"; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := revokeKey(t.Context(), relay.keeper, "a", time.Now()); err != nil {
+	if _, _, _, err := revokeKey(t.Context(), relay.keeper(), "a", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -245,10 +245,10 @@ func TestAPepperedFileIsNotReadWithoutThePepper(t *testing.T) {
 // the account.
 func TestAnOldRecordDoesNotBringItsLimitsBack(t *testing.T) {
 	relay := openRelay(t, stores(t)["redis"])
-	key, _ := makeKey(t, relay.keeper, grant{name: "a", limits: limits.Limits{Requests: 1000}})
+	key, _ := makeKey(t, relay.keeper(), grant{name: "a", limits: limits.Limits{Requests: 1000}})
 	eventually(t, secondOrTwo, "the key is there", func() bool { return relay.ask(key) == Found })
 	old, _ := relay.Table().Lookup([]byte(key), 0)
-	if _, _, err := relay.keeper.change(t.Context(), "a", func(r *Record) error { r.Limits.Requests = 1; return nil }); err != nil {
+	if _, _, err := relay.keeper().change(t.Context(), "a", func(r *Record) error { r.Limits.Requests = 1; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, secondOrTwo, "the new limits are there", func() bool {

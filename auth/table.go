@@ -42,6 +42,8 @@ type Table struct {
 	// missing asks the store for a key that the table lacks; nil: there is
 	// nothing but the table. It may wait for a bounded time.
 	missing func(key []byte, digest Digest, client netip.Addr) (*Record, Status)
+	away    atomic.Bool // the store cannot be heard; what the table has goes on
+	lookups lookupCounts
 	onEnd   atomic.Pointer[func()] // see Store.OnEnd
 
 	mu   sync.Mutex // held by writers; protects what follows, and every store into a slot
@@ -89,17 +91,26 @@ func newSlots(n int) *slots {
 // nothing and allocates nothing; a miss may ask the store, for 200 ms at most.
 func (t *Table) LookupFrom(key []byte, client netip.Addr, now int64) (*Record, Status) {
 	if len(key) == 0 || len(key) > maxKeyLength {
+		t.lookups.add(lookupNegative)
 		return nil, Unknown
 	}
 	digest := DigestOf(t.pepper, key)
 	r, status := t.LookupDigest(&digest, now)
-	if status == Unknown && t.missing != nil {
-		return t.missing(key, digest, client)
+	switch {
+	case status != Unknown && t.away.Load():
+		t.lookups.add(lookupStale)
+	case status != Unknown:
+		t.lookups.add(lookupHit)
+	case t.missing != nil:
+		return t.missing(key, digest, client) // which counts
+	default:
+		t.lookups.add(lookupMiss)
 	}
 	return r, status
 }
 
-// Lookup is LookupFrom without the store: what is not in the table is Unknown.
+// Lookup is LookupFrom without the store, and is not counted: what is not in
+// the table is Unknown.
 //
 // The form of the key is not checked first: a miss in memory costs less than
 // the checksum.

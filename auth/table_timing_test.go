@@ -87,13 +87,14 @@ func BenchmarkMiss(b *testing.B) {
 	}
 }
 
+// BenchmarkLookupParallel is one key that all cores present.
 func BenchmarkLookupParallel(b *testing.B) {
 	key := []byte(Generate())
 	table := NewStatic(&Record{Digest: DigestOf(nil, key)})
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, status := table.Lookup(key, 0); status != Found {
+			if _, status := table.LookupFrom(key, clientAddr, 0); status != Found {
 				b.Fatal(status)
 			}
 		}

@@ -163,7 +163,8 @@ func (g *Grant) admit(a *Account, t *taken, ask *Ask, now int64) (r Refusal) {
 	t.step = stepSlot
 	t.in, t.out = a.estimate(ask)
 	if limits := a.set.Load(); limits.BudgetDay > 0 || limits.BudgetMonth > 0 {
-		if t.money, _ = a.l.o.Prices.estimate(ask.Model, t.in, t.out); t.money == 0 && !a.l.o.Prices.has(ask.Model) {
+		prices := a.l.prices.Load()
+		if t.money, _ = prices.estimate(ask.Model, t.in, t.out); t.money == 0 && !prices.has(ask.Model) {
 			a.l.unpriced.Add(1)
 		}
 		if r := a.day.admit(t.money, now, BudgetDay); r.Kind != None {
@@ -268,7 +269,7 @@ func (g *Grant) Settle(o *Outcome) {
 		if a.tokens.perMinute.Load() > 0 {
 			a.tokens.settle(t.tokens-total, now)
 		}
-		cost, _ := l.o.Prices.Cost(o.Model, &used)
+		cost, _ := l.prices.Load().Cost(o.Model, &used)
 		a.month.settle(t.money, cost, now)
 		a.day.settle(t.money, cost, now)
 		a.releaseSlot(now)

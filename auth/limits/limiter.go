@@ -30,8 +30,11 @@ type Options struct {
 	Client   func() rueidis.Client
 	Prefix   string // of every key in Redis
 	Instance string // tells this process, in this run, from every other
-	Refuse   bool   // while Redis is away; else each relay grants its share
-	Prices   Prices
+	Refuse   bool   // see SetRefuse
+	Prices   Prices // see SetPrices
+	// Called is told how long each call to Redis took, and must not wait; nil:
+	// nobody is.
+	Called func(took time.Duration)
 	// Now is the time in Unix nanoseconds; nil: by the monotonic clock.
 	Now func() int64
 }
@@ -48,6 +51,8 @@ type Limiter struct {
 	calls     atomic.Int64
 	failures  atomic.Int64
 	unpriced  atomic.Int64
+	refuse    atomic.Bool
+	prices    atomic.Pointer[Prices]
 
 	mu       sync.Mutex
 	accounts map[string]*Account
@@ -62,6 +67,8 @@ func New(o Options) *Limiter {
 	l := &Limiter{o: o, start: time.Now(), accounts: map[string]*Account{}, stop: make(chan struct{}), stopped: make(chan struct{})}
 	l.startUnix = l.start.UnixNano()
 	l.instances.Store(1)
+	l.SetRefuse(o.Refuse)
+	l.SetPrices(o.Prices)
 	go l.run()
 	return l
 }
@@ -74,6 +81,29 @@ func (l *Limiter) Close() {
 
 // SetInstances says how many relays share the limits.
 func (l *Limiter) SetInstances(n int64) { l.instances.Store(max(1, n)) }
+
+// SetPrices says what models cost, for requests that are admitted or settled
+// from now on. What was spent before stays as it was counted.
+func (l *Limiter) SetPrices(p Prices) { l.prices.Store(&p) }
+
+// SetRefuse says whether requests with limits are refused while Redis is away;
+// else each relay grants its share.
+func (l *Limiter) SetRefuse(refuse bool) { l.refuse.Store(refuse) }
+
+// Moving says that Redis is another one from now on. Should it know less of what
+// others spent than the one of before did, that stays spent.
+func (l *Limiter) Moving() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.accounts {
+		for _, p := range []*purse{&a.day, &a.month} {
+			p.mu.Lock()
+			p.atLeast = p.others
+			p.mu.Unlock()
+		}
+	}
+	l.downUntil.Store(0)
+}
 
 // Instances returns how many relays share the limits, as far as is known.
 func (l *Limiter) Instances() int64 { return l.instances.Load() }
@@ -108,7 +138,11 @@ func (l *Limiter) call(c rueidis.Client, s *script, key string, want int, args .
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	l.calls.Add(1)
+	began := time.Now()
 	answer, err := s.run(ctx, c, key, args...)
+	if l.o.Called != nil {
+		l.o.Called(time.Since(began))
+	}
 	if err != nil || len(answer) != want {
 		l.failures.Add(1)
 		l.downUntil.Store(l.now() + int64(pause))

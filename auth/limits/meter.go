@@ -172,7 +172,7 @@ func (m *meter) reserveLocked(least, most int64, force bool, now int64) (granted
 			return granted, wait
 		}
 	}
-	if m.l.shared() && m.l.o.Refuse {
+	if m.l.shared() && m.l.refuse.Load() {
 		if force {
 			return most, 0
 		}

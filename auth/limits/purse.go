@@ -16,6 +16,7 @@ type purse struct {
 	period  int64 // 20261124 or 202611; 0: not used yet
 	mine    Money // spent through this process
 	others  Money // spent through all others, as of the last answer
+	atLeast Money // others is no less, see Limiter.Moving
 	pending Money // what requests under way may cost
 	known   bool  // others was asked for
 	dirty   bool  // mine was not written down
@@ -35,7 +36,7 @@ func (p *purse) rollLocked(now int64) {
 	if period, _ := periodOf(now, p.month); period != p.period {
 		// What was spent in the last moments of the old period and not written
 		// down yet stays unwritten: at most what a tick holds.
-		p.period, p.mine, p.others, p.known, p.dirty = period, 0, 0, false, false
+		p.period, p.mine, p.others, p.atLeast, p.known, p.dirty = period, 0, 0, 0, false, false
 	}
 }
 
@@ -65,7 +66,7 @@ func (p *purse) reserve(est Money, now int64) verdict {
 	}
 	spent := p.mine + p.others
 	switch {
-	case p.l.shared() && p.l.o.Refuse && p.l.client(now) == nil:
+	case p.l.shared() && p.l.refuse.Load() && p.l.client(now) == nil:
 		return crowded // nobody knows what others spent
 	case spent >= p.budget:
 		return depleted
@@ -113,7 +114,7 @@ func (p *purse) sync(now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.period == period {
-		p.others, p.known = Money(a[0]), true
+		p.others, p.known = max(Money(a[0]), p.atLeast), true
 		p.dirty = p.mine != mine
 	}
 }

@@ -76,7 +76,7 @@ func (s *slots) more(limit int64) (ok bool) {
 	case !s.l.shared():
 		s.held.Store(limit)
 		return used <= limit
-	case s.l.o.Refuse:
+	case s.l.refuse.Load():
 		return false
 	}
 	return used <= max(s.held.Load(), int64(math.Max(1, math.Floor(s.l.share(float64(limit))))))
