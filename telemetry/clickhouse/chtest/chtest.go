@@ -24,8 +24,10 @@ type Server struct {
 	HTTP   string // host:port
 	Dir    string
 
-	tb  testing.TB
-	cmd *exec.Cmd
+	tb    testing.TB
+	tool  string
+	flags []string
+	cmd   *exec.Cmd
 }
 
 // Start starts a server, or skips the test where there is none; with
@@ -40,20 +42,34 @@ func Start(tb testing.TB, flags ...string) *Server {
 		}
 		tb.Skip(text)
 	}
-	s := &Server{tb: tb, Dir: tb.TempDir()}
-	s.start(tool, flags)
+	s := &Server{tb: tb, Dir: tb.TempDir(), tool: tool, flags: flags}
+	s.start("0", "0")
 	tb.Cleanup(s.stop)
 	return s
 }
 
-func (s *Server) start(tool string, flags []string) {
+// Kill ends the server as kill -9 does.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// Again starts a killed server with its data, at the addresses of before.
+func (s *Server) Again() {
+	s.tb.Helper()
+	_, http, _ := net.SplitHostPort(s.HTTP)
+	s.start(s.Port(), http)
+}
+
+func (s *Server) start(native, http string) {
 	s.tb.Helper()
 	info := filepath.Join(s.Dir, "address.json")
+	_ = os.Remove(info) // of the one of before
 	log, err := os.Create(filepath.Join(s.Dir, "log"))
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	s.cmd = exec.Command(tool, append([]string{"start", "0", "0", filepath.Join(s.Dir, "data"), "-info", info}, flags...)...)
+	s.cmd = exec.Command(s.tool, append([]string{"start", native, http, filepath.Join(s.Dir, "data"), "-info", info}, s.flags...)...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

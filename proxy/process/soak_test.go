@@ -1,0 +1,291 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"streamrelay/telemetry/clickhouse/chtest"
+)
+
+// soakConfig is a relay with everything on. %[5]d differs with each reload, so
+// that the upstream is built anew each time.
+const soakConfig = `listen: %[1]s
+admin: {listen: %[2]s}
+keys: {store: redis, state_file: keys.state}
+redis: {addresses: ["unix:%[3]s"]}
+clickhouse: {address: "%[4]s"}
+request_log: {dir: log, durability: spool}
+log: {access: true}
+prices: {m: {input: 0.1, output: 0.1}}
+upstreams:
+  - {name: sim, base_url: "http://%[6]s/v1", dialect: openai, credentials: [{value: sk-upstream}], max_connections: %[5]d}
+`
+
+// soakSample is what the process holds at a moment.
+type soakSample struct {
+	at                             time.Duration
+	goroutines, fds, streams       float64
+	rss, heap, spooled, queued     float64
+	lastReload, reloadFine, redisU float64
+}
+
+// TestSoak runs a relay with everything on under a steady load of JSON, streams
+// and clients that leave midway, reloads it all the time, and kills its Redis and
+// its ClickHouse twice each. No request fails; each is accounted for exactly, in
+// the metrics and in ClickHouse; and what the process holds does not grow.
+//
+// RELAY_TEST_SOAK says how long, such as 30m (`make soak`), and RELAY_TEST_SOAK_RATE
+// how many requests a second.
+func TestSoak(t *testing.T) {
+	length, rate := 30*time.Second, 100
+	if text := os.Getenv("RELAY_TEST_SOAK"); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+		rate = 200
+	}
+	if text := os.Getenv("RELAY_TEST_SOAK_RATE"); text != "" {
+		var err error
+		if rate, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db := chtest.Start(t)
+	redis := startRedisKept(t)
+	provider := simulate(t)
+
+	dir, listen, admin := tempDir(t), freeAddress(t), freeAddress(t)
+	reloads := 0
+	configure := func() {
+		reloads++
+		writeFile(t, filepath.Join(dir, "relay.yaml"), fmt.Sprintf(soakConfig, listen, admin, redis.socket, db.Native, 10_000+reloads, provider))
+	}
+	configure()
+	if r := run(t, dir, "migrate"); r.code != 0 {
+		t.Fatalf("migrate: exit code %d: %s", r.code, r.stderr)
+	}
+	made := run(t, dir, "keys", "create", "--name", "soak", "--requests-per-minute", "1000000", "--tokens-per-minute", "1000000000", "--concurrent", "10000", "--budget-day", "1000000")
+	if made.code != 0 {
+		t.Fatalf("keys create: %s", made.stderr)
+	}
+	logFile, err := os.Create(filepath.Join(dir, "relay.log")) // an access line a request is more than a pipe to memory should hold
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logFile.Close()
+	r := &relay{dir: dir, addr: listen, admin: admin, key: firstLine(made.stdout)}
+	r.process = start(t, dir, func(c *exec.Cmd) { c.Stdout = logFile }, binary, "serve")
+	r.client = clientOf(t, listen)
+	eventually(t, "it serves", func() bool {
+		res, err := r.do("GET", "/healthz", "", "")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil && res.StatusCode == 200
+	})
+
+	began := time.Now()
+	ctx, stop := context.WithDeadline(context.Background(), began.Add(length))
+	defer stop()
+	l := newLoad(listen, r.key)
+	var all sync.WaitGroup
+	all.Go(func() { l.run(ctx, rate) })
+
+	// Everything else in one goroutine, by the part of the run that is over.
+	away := min(length/30, 30*time.Second)
+	faults := []struct {
+		at   float64
+		what string
+		act  func()
+	}{
+		{0.25, "kill Redis", redis.kill}, {0.25 + away.Seconds()/length.Seconds(), "start Redis", redis.start},
+		{0.32, "kill ClickHouse", db.Kill}, {0.32 + 2*away.Seconds()/length.Seconds(), "start ClickHouse", db.Again},
+		{0.45, "kill Redis", redis.kill}, {0.45 + 2*away.Seconds()/length.Seconds(), "start Redis", redis.start},
+		{0.55, "kill ClickHouse", db.Kill}, {0.55 + away.Seconds()/length.Seconds(), "start ClickHouse", db.Again},
+	}
+	reloadEvery, sampleEvery := min(time.Minute, length/15), min(5*time.Second, length/60)
+	var samples []soakSample
+	nextReload, nextSample := reloadEvery, time.Duration(0)
+	for ctx.Err() == nil {
+		now := time.Since(began)
+		for len(faults) > 0 && now.Seconds() >= faults[0].at*length.Seconds() {
+			t.Logf("%6.1fs %s", now.Seconds(), faults[0].what)
+			faults[0].act()
+			faults = faults[1:]
+		}
+		if now >= nextReload {
+			nextReload += reloadEvery
+			configure()
+			r.signal(syscall.SIGHUP)
+		}
+		if now >= nextSample {
+			nextSample += sampleEvery
+			samples = append(samples, r.soakSample(now))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	all.Wait()
+
+	sent, left := uint64(l.sent.Load()), uint64(l.left.Load())
+	for what, n := range l.failures {
+		t.Errorf("%d times: %s", n, what)
+	}
+	_, series := r.scrape()
+	sum := func(name string) (n float64) {
+		for s, v := range series {
+			if s == name || strings.HasPrefix(s, name+"{") {
+				n += v
+			}
+		}
+		return n
+	}
+	eventuallyStored(t, "each row is in ClickHouse", func() bool {
+		_, series = r.scrape()
+		return db.Count("SELECT count() FROM relay.request_log") >= sent && sum("relay_log_spool_rows") == 0
+	})
+	rows, unique := db.Count("SELECT count() FROM relay.request_log"), db.Count("SELECT uniqExact(id) FROM relay.request_log")
+	gone, completed := db.Count("SELECT count() FROM relay.request_log WHERE end_reason = 'client_gone'"), db.Count("SELECT count() FROM relay.request_log WHERE end_reason = 'completed'")
+	t.Logf("sent %d, of which %d left midway; relay_requests_total %.0f; rows %d, different %d, dropped %.0f; %d completed, %d client_gone; %d reloads; reads of Redis %.0f",
+		sent, left, sum("relay_requests_total"), rows, unique, sum("relay_log_rows_dropped_total"), completed, gone, reloads-1, sum("relay_keys_fetches_total"))
+	if counted := uint64(sum("relay_requests_total")); counted != sent || rows != sent || unique != sent || sum("relay_log_rows_dropped_total") != 0 {
+		t.Error("requests, metrics and rows are not the same number")
+	}
+	if gone != left || completed != sent-left {
+		t.Errorf("%d clients left midway, and %d rows say so; %d completed of %d", left, gone, completed, sent-left)
+	}
+	if got := db.Count("SELECT sum(requests) FROM relay.usage_1h"); got != sent {
+		t.Errorf("the rollup counts %d requests, want %d", got, sent)
+	}
+	for i, s := range samples {
+		if s.reloadFine != 1 {
+			t.Errorf("sample %d: the last reload was refused", i)
+			break
+		}
+	}
+	if first, last := samples[0].lastReload, samples[len(samples)-1].lastReload; last <= first {
+		t.Error("nothing was reloaded")
+	}
+	checkFlat(t, samples, length)
+	r.signal(sigterm)
+	r.mustExit(0)
+	text, err := os.ReadFile(logFile.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `"level":"error"`) && !strings.Contains(line, "Redis is away") || strings.Contains(line, "panic") || strings.Contains(line, "BUG") {
+			t.Errorf("logged: %s", line)
+		}
+	}
+	if lines := strings.Count(string(text), `"message":"request"`); uint64(lines) != sent {
+		t.Errorf("%d access lines, want %d", lines, sent)
+	}
+}
+
+func (r *relay) soakSample(at time.Duration) soakSample {
+	_, m := r.scrape()
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.cmd.Process.Pid))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return soakSample{
+		at: at, goroutines: m["go_goroutines"], fds: float64(len(fds)), streams: m["relay_active_streams"],
+		rss: m["process_resident_memory_bytes"], heap: m["go_memstats_heap_inuse_bytes"], spooled: m["relay_log_spool_rows"],
+		lastReload: m["relay_config_last_reload_timestamp_seconds"], reloadFine: m["relay_config_last_reload_successful"], redisU: m["relay_redis_up"],
+	}
+}
+
+// checkFlat compares the medians of a window before the faults, the pools being
+// warm, with those of the last one: an eighth of the run each.
+func checkFlat(t *testing.T, samples []soakSample, length time.Duration) {
+	t.Helper()
+	window := func(from, to float64) (list []soakSample) {
+		for _, s := range samples {
+			if part := s.at.Seconds() / length.Seconds(); part >= from && part < to {
+				list = append(list, s)
+			}
+		}
+		return list
+	}
+	kinds := []struct {
+		name     string
+		of       func(soakSample) float64
+		unit     float64
+		part     float64 // may grow by this part,
+		constant float64 // and by this, in units
+	}{
+		{"goroutines", func(s soakSample) float64 { return s.goroutines }, 1, 0.10, 20},
+		{"descriptors", func(s soakSample) float64 { return s.fds }, 1, 0.10, 20},
+		{"RSS, MiB", func(s soakSample) float64 { return s.rss }, 1 << 20, 0.10, 8},
+		{"heap, MiB", func(s soakSample) float64 { return s.heap }, 1 << 20, 0.15, 4},
+	}
+	const parts = 16
+	var b strings.Builder
+	for _, k := range kinds {
+		fmt.Fprintf(&b, "\n%-12s", k.name)
+		for i := range parts {
+			fmt.Fprintf(&b, " %6.1f", median(window(float64(i)/parts, float64(i+1)/parts), k.of)/k.unit)
+		}
+	}
+	t.Logf("medians of each %v:%s", (length / parts).Round(time.Second/10), b.String())
+	for _, k := range kinds {
+		early, late := median(window(0.125, 0.25), k.of)/k.unit, median(window(0.875, 1), k.of)/k.unit
+		if limit := early*(1+k.part) + k.constant; early == 0 || late > limit {
+			t.Errorf("%s: %.1f before the faults, %.1f at the end; want at most %.1f", k.name, early, late, limit)
+		}
+	}
+}
+
+func median(samples []soakSample, of func(soakSample) float64) float64 {
+	if len(samples) == 0 {
+		return 0
+	}
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = of(s)
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// keptRedis is a redis-server that keeps its keys on disk, to be killed.
+type keptRedis struct {
+	t           *testing.T
+	socket, dir string
+	cmd         *exec.Cmd
+}
+
+func startRedisKept(t *testing.T) *keptRedis {
+	t.Helper()
+	socket, server := startRedis(t) // or skips
+	_ = server.Process.Kill()
+	_ = server.Wait()
+	r := &keptRedis{t: t, socket: socket, dir: filepath.Dir(socket)}
+	r.start()
+	t.Cleanup(r.kill)
+	return r
+}
+
+func (r *keptRedis) start() {
+	r.cmd = exec.Command("redis-server", "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", r.dir)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := r.cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *keptRedis) kill() {
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+}
