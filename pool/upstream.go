@@ -59,6 +59,7 @@ type Upstream struct {
 	discard func(*Conn)
 
 	stop    context.CancelFunc // ends what runs beside exchanges
+	closed  atomic.Bool
 	running sync.WaitGroup
 }
 
@@ -164,7 +165,12 @@ func lend[C leased](u *Upstream, acquire func(time.Duration, bool) (C, error), r
 		c.lease = cc
 		return c, nil
 	}
-	u.release = func(c *Conn) { release(c.lease.(C)) }
+	u.release = func(c *Conn) {
+		release(c.lease.(C))
+		if u.closed.Load() {
+			u.CloseIdle() // nobody comes to use it
+		}
+	}
 	u.discard = func(c *Conn) { discard(c.lease.(C)) }
 }
 
@@ -196,9 +202,11 @@ func (u *Upstream) Connections() (open, idle int) {
 // CloseIdle closes the connections that nobody uses.
 func (u *Upstream) CloseIdle() { u.client.CloseIdleConnections() }
 
-// close ends what runs beside exchanges, and closes idle connections.
+// close ends what runs beside exchanges, and closes idle connections, those
+// in use when their exchange ends.
 func (u *Upstream) close() {
 	u.stop()
+	u.closed.Store(true)
 	u.CloseIdle()
 	u.running.Wait()
 }

@@ -74,3 +74,17 @@ func TestCloseIdleClosesWhatNobodyUses(t *testing.T) {
 	}
 	b.Discard()
 }
+
+func TestAnExchangeThatOutlivesItsUpstreamLeavesNoConnection(t *testing.T) {
+	p := listen(t)
+	u := upstreamOf(t, "http://"+p.addr, &Buffers{}, nil)
+	a := acquire(t, u)
+	u.close() // as a reload that changed it does
+	if !a.Alive() {
+		t.Error("closed one that is in use")
+	}
+	a.Release()
+	if open, idle := u.Connections(); open != 0 || idle != 0 {
+		t.Errorf("%d open, %d idle", open, idle)
+	}
+}
