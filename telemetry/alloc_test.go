@@ -26,6 +26,7 @@ func TestObserveAllocatesNothing(t *testing.T) {
 	tel := New(o)
 	for name, change := range map[string]func(*Request){
 		"stream":                       nil,
+		"stream with delays":           func(r *Request) { r.Delays = &Delays{Counts: [14]uint32{3: 2}, Sum: 90e3, N: 2} },
 		"found model of a third party": func(r *Request) { r.Model, r.Upstream = []byte("Qwen/Qwen2.5-7B-Instruct"), 1 },
 		"refused": func(r *Request) {
 			r.Upstream, r.Status, r.UpstreamStatus, r.End, r.Tenant, r.Gaps = -1, 401, 0, Denied, nil, nil
@@ -48,9 +49,11 @@ func TestWhatStreamsAndRequestsCountAllocatesNothing(t *testing.T) {
 	defer l.Close()
 	tel := New(options())
 	var g Gaps
+	h := tel.Histogram("relay_store_duration_seconds", "", "One call to a store.", .001, .01)
 	var text [36]byte
 	noAllocs(t, func() {
 		g.Add(15e6)
+		h.Observe(3 * time.Millisecond)
 		tel.InFlight.Inc()
 		tel.HeldBytes.Add(100)
 		tel.Rejected(RejectDraining)

@@ -22,16 +22,19 @@ func (t *Telemetry) WriteMetrics(w io.Writer) {
 	for name, s := range t.histograms {
 		histograms[name] = s[:len(s):len(s)] // grows by append only
 	}
+	extra := t.extra[:len(t.extra):len(t.extra)]
 	t.mu.Unlock()
 
 	var plain bytes.Buffer
 	t.set.WritePrometheus(&plain)
 	out := t.withMetadata(make([]byte, 0, plain.Len()*3), plain.Bytes())
-	for _, f := range families {
-		if s := histograms[f.name]; len(s) > 0 {
-			out = appendMetadata(out, f)
-			for _, l := range s {
-				out = l.h.appendTo(out, f.name, l.labels)
+	for _, list := range [...][]family{families[:], extra} {
+		for _, f := range list {
+			if s := histograms[f.name]; len(s) > 0 {
+				out = appendMetadata(out, f)
+				for _, l := range s {
+					out = l.h.appendTo(out, f.name, l.labels)
+				}
 			}
 		}
 	}
@@ -100,12 +103,16 @@ func (p *published) value() float64 { return (*p.f.Load())() }
 // ends in _total is a counter. Publishing name and labels again replaces f, as
 // after a reload; a nil f takes the series away.
 func (t *Telemetry) Gauge(name, labels string, f func() float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.publishLocked(name, labels, f)
+}
+
+func (t *Telemetry) publishLocked(name, labels string, f func() float64) {
 	series := name
 	if labels != "" {
 		series += "{" + labels + "}"
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	p := t.published[series]
 	switch {
 	case f == nil && p == nil:
@@ -127,6 +134,29 @@ func (t *Telemetry) Describe(name, help string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.help[name] = help
+}
+
+// Histogram publishes a histogram of durations that another package fills, all
+// at 0 from now on. name, labels and help are as in Gauge and Describe; bounds
+// are seconds, ascending, at most 18. The same name and labels again, as after
+// a reload, give the histogram of the first time.
+func (t *Telemetry) Histogram(name, labels, help string, bounds ...float64) *Histogram {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range t.histograms[name] {
+		if l.labels == labels {
+			return l.h
+		}
+	}
+	if _, ours := t.metadata[name]; ours {
+		panic("BUG: " + name + " is a metric of this package")
+	}
+	if t.histograms[name] == nil {
+		t.extra = append(t.extra, family{name, "histogram", help})
+	}
+	b := newBuckets(bounds...)
+	t.budget.charge(len(b.ns)+3, labels)
+	return t.histogram(name, labels, b)
 }
 
 // Label returns key="value" with the value escaped, for Gauge.

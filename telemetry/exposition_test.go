@@ -46,6 +46,8 @@ func scenario() *Telemetry {
 	tel.Reloaded(false)
 	tel.Gauge("relay_upstream_circuit_open", Label("upstream", "alpha"), func() float64 { return 1 })
 	tel.Gauge("relay_upstream_probes_total", "", func() float64 { return 1e15 })
+	tel.ConfigHash([]byte("listen: 127.0.0.1:8080\n"))
+	tel.Histogram("relay_store_duration_seconds", "", "One call to a store.", .001, .01).Observe(2 * time.Millisecond)
 	tel.Describe("relay_upstream_circuit_open", "1 while the upstream gets no requests.")
 	return tel
 }
@@ -164,6 +166,54 @@ func TestGaugesMayBeReplacedAndTakenAway(t *testing.T) {
 	want(t, values(t, text), map[string]float64{`relay_upstream_x{upstream="a\"b"}`: 3})
 	if !strings.Contains(text, "# HELP relay_upstream_x Upstream x.\n# TYPE relay_upstream_x gauge\n") {
 		t.Error("a gauge that nobody described has no HELP")
+	}
+}
+
+func TestHistogramsOfOthersArePublished(t *testing.T) {
+	tel := New(options())
+	const name, help = "relay_store_duration_seconds", "One call to a store."
+	a := tel.Histogram(name, Label("call", "get"), help, .001, 1)
+	b := tel.Histogram(name, Label("call", "set"), help, .001, 1)
+	if again := tel.Histogram(name, Label("call", "get"), help, .001, 1); again != a || a == b {
+		t.Error("the same name and labels gave another histogram, or other labels the same")
+	}
+	a.Observe(time.Millisecond)
+	a.Observe(2 * time.Second)
+	text := scrape(tel)
+	want(t, values(t, text), map[string]float64{
+		`relay_store_duration_seconds_bucket{call="get",le="0.001"}`: 1,
+		`relay_store_duration_seconds_bucket{call="get",le="1"}`:     1,
+		`relay_store_duration_seconds_bucket{call="get",le="+Inf"}`:  2,
+		`relay_store_duration_seconds_sum{call="get"}`:               2.001,
+		`relay_store_duration_seconds_count{call="set"}`:             0,
+	})
+	const metadata = "# HELP relay_store_duration_seconds One call to a store.\n# TYPE relay_store_duration_seconds histogram\n"
+	if n := strings.Count(text, metadata); n != 1 {
+		t.Errorf("HELP and TYPE stand there %d times", n)
+	}
+}
+
+func TestCountersOfOthersArePublishedAsCounters(t *testing.T) {
+	tel := New(options())
+	tel.Describe("relay_store_hits_total", "Calls that found something.")
+	tel.Gauge("relay_store_hits_total", Label("result", "hit"), func() float64 { return 1 << 52 })
+	const want = "# HELP relay_store_hits_total Calls that found something.\n# TYPE relay_store_hits_total counter\n" +
+		"relay_store_hits_total{result=\"hit\"} 4503599627370496\n"
+	if text := scrape(tel); !strings.Contains(text, want) {
+		t.Errorf("no %s in\n%s", want, relayLines(text))
+	}
+}
+
+func TestConfigHashIsOfTheConfigurationInForce(t *testing.T) {
+	tel := New(options())
+	want(t, values(t, scrape(tel)), map[string]float64{`relay_config_hash{hash=""}`: 1})
+	for _, text := range []string{"a", "b", "a", "a"} {
+		tel.ConfigHash([]byte(text))
+	}
+	got := values(t, scrape(tel))
+	want(t, got, map[string]float64{`relay_config_hash{hash="ca978112ca1bbdca"}`: 1}) // printf a | sha256sum
+	if n := sum(got, "relay_config_hash"); n != 1 {
+		t.Errorf("%v series of relay_config_hash, want 1", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"math"
+	"strings"
 	"testing"
 )
 
@@ -52,20 +53,22 @@ func TestHistogramMergeEqualsSingleObservations(t *testing.T) {
 		one.observe(ns)
 		g.Add(ns)
 	}
-	merged.merge(&g)
+	merged.merge(g.Counts[:], g.Sum)
 	if a, b := string(one.appendTo(nil, "h", "")), string(merged.appendTo(nil, "h", "")); a != b {
 		t.Errorf("observed:\n%smerged:\n%s", a, b)
 	}
 }
 
-func TestGapsAgreeWithTheirHistogram(t *testing.T) {
-	b := newBounds().gaps
-	for i, ns := range b.ns {
-		if ns != GapBuckets[i] {
-			t.Errorf("bound %d is %d ns, GapBuckets has %d", i, ns, GapBuckets[i])
-		}
+func TestDelaysAgreeWithSingleObservations(t *testing.T) {
+	h, tel := newHistogram(newBounds().overhead), New(options())
+	d := new(Delays)
+	for _, ns := range append(DelayBuckets[:], 0, 10e3+1, 30e6, 2e9) {
+		h.observe(ns)
+		d.Add(ns)
 	}
-	if len(b.ns) != len(GapBuckets) {
-		t.Errorf("%d bounds, GapBuckets has %d", len(b.ns), len(GapBuckets))
+	tel.Observe(streamed(func(r *Request) { r.Delays, r.Overhead = d, 0 }))
+	want := h.appendTo(nil, nameOverhead, `phase="chunk"`)
+	if got := scrape(tel); !strings.Contains(got, string(want)) {
+		t.Errorf("no\n%sin\n%s", want, relayLines(got))
 	}
 }

@@ -9,6 +9,7 @@ type family struct{ name, kind, help string }
 // described by Describe.
 var families = [...]family{
 	{"relay_build_info", "gauge", "Always 1; the labels say what runs."},
+	{nameConfigHash, "gauge", "Always 1; the label hash is the same on relays that run the same configuration."},
 	{"relay_config_last_reload_successful", "gauge", "1 if the newest configuration is in force, 0 if it was refused and the old one is kept."},
 	{"relay_config_last_reload_timestamp_seconds", "gauge", "When a configuration was last put in force, in Unix seconds."},
 	{"relay_requests_total", "counter", "Exchanges finished, by the status the client got (499: it left before one)."},
@@ -36,7 +37,7 @@ var families = [...]family{
 	{nameFirstEvent, "histogram", "Request sent to the first event of a stream, whatever it carries."},
 	{nameTTFT, "histogram", "Request received to first event that carries model output."},
 	{nameGaps, "histogram", "Gap between two events of a stream; an event may carry several tokens."},
-	{nameOverhead, "histogram", "Time spent within the relay itself."},
+	{nameOverhead, "histogram", "Time spent within the relay itself: request, until a request leaves for the upstream; chunk, from a piece of the answer read to the same piece written."},
 	{nameCancel, "histogram", "A client's close seen to the upstream's connection closed."},
 }
 
@@ -56,19 +57,16 @@ const (
 type bounds struct{ duration, ttft, gaps, overhead, cancel buckets }
 
 func newBounds() bounds {
-	b := bounds{
+	return bounds{
 		duration: newBuckets(.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
 		ttft:     newBuckets(.005, .01, .025, .05, .075, .1, .15, .2, .3, .5, .75, 1, 1.5, 2, 3, 5, 10, 30),
-		overhead: newBuckets(10e-6, 25e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3),
 		cancel:   newBuckets(100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3, 1),
+		gaps:     bucketsOf(GapBuckets[:]),
+		overhead: bucketsOf(DelayBuckets[:]),
 	}
-	gaps := make([]float64, len(GapBuckets))
-	for i, ns := range GapBuckets {
-		gaps[i] = float64(ns) / 1e9
-	}
-	b.gaps = newBuckets(gaps...)
-	return b
 }
+
+const nameConfigHash = "relay_config_hash"
 
 // describe returns the HELP text and the type of a name that is not in
 // families: its own words, and what its ending says.

@@ -1,5 +1,10 @@
 package telemetry
 
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
 // Observe counts one finished exchange, writes its access line and hands it to
 // the sink. Its owner calls it exactly once, when the last byte has gone and r
 // will not change any more; r and what it points to are the caller's again when
@@ -17,6 +22,9 @@ func (t *Telemetry) Observe(r *Request) {
 	}
 	if r.Overhead > 0 {
 		t.overhead.observe(r.Overhead)
+	}
+	if r.Delays != nil && r.Delays.N > 0 {
+		t.chunkOverhead.merge(r.Delays.Counts[:], r.Delays.Sum)
 	}
 	if r.Cancel > 0 {
 		t.cancel.observe(r.Cancel)
@@ -54,7 +62,7 @@ func (t *Telemetry) observeUpstream(r *Request, us *upstreamSeries, p *pairSerie
 		t.pairHistogram(&p.ttft, p, us, nameTTFT, t.bounds.ttft).observe(r.TTFT)
 	}
 	if r.Gaps != nil && r.Gaps.N > 0 {
-		t.pairHistogram(&p.gaps, p, us, nameGaps, t.bounds.gaps).merge(r.Gaps)
+		t.pairHistogram(&p.gaps, p, us, nameGaps, t.bounds.gaps).merge(r.Gaps.Counts[:], r.Gaps.Sum)
 	}
 	if r.UsageSource == UsageUnknown {
 		if answered && len(r.Model) > 0 {
@@ -195,4 +203,20 @@ func (t *Telemetry) Reloaded(ok bool) {
 	}
 	t.reload.at.Store(t.now().UnixMilli())
 	t.reload.ok.Store(1)
+}
+
+// ConfigHash shows the first 64 bits of the SHA-256 of the configuration in
+// force, in the place of the former one. text must not hold a secret in clear:
+// whoever reads the metrics could check a guess by it.
+func (t *Telemetry) ConfigHash(text []byte) {
+	digest := sha256.Sum256(text)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.configHashLocked(hex.EncodeToString(digest[:8]))
+}
+
+func (t *Telemetry) configHashLocked(hash string) {
+	t.publishLocked(nameConfigHash, t.configHash, nil)
+	t.configHash = label("hash", hash)
+	t.publishLocked(nameConfigHash, t.configHash, func() float64 { return 1 })
 }

@@ -264,7 +264,7 @@ func TestScrapeStaysWithinItsBudget(t *testing.T) {
 	for _, c := range []struct {
 		name              string
 		upstreams, models int
-	}{{"one upstream", 1, 0}, {"usual", 4, 50}, {"large", 12, 300}, {"absurd", 60, 2000}} {
+	}{{"one upstream", 1, 0}, {"usual", 4, 100}, {"large", 12, 300}, {"absurd", 60, 2000}} {
 		t.Run(c.name, func(t *testing.T) {
 			o := options()
 			o.Endpoints = numbered("endpoint_%d", 24)

@@ -32,9 +32,9 @@ var tokenTypes = [...]string{"input", "output", "cached", "cache_write", "reason
 type upstreamSeries struct {
 	slot     int
 	name     string
-	duration []atomic.Pointer[histogram] // by endpoint; that of "other" is never nil
+	duration []atomic.Pointer[Histogram] // by endpoint; that of "other" is never nil
 	// Nil in the series of slotNone: what was never asked can neither answer nor fail.
-	head, firstEvent *histogram
+	head, firstEvent *Histogram
 	errors           [numUpstreamFailures]*metrics.Counter
 	retries, streams *metrics.Counter
 }
@@ -53,8 +53,8 @@ type pairSeries struct {
 	// Nil at slotNone, where nobody was asked for tokens, as is all that follows.
 	tokens  [len(tokenTypes)]*metrics.Counter
 	unknown *metrics.Counter
-	ttft    atomic.Pointer[histogram]
-	gaps    atomic.Pointer[histogram]
+	ttft    atomic.Pointer[Histogram]
+	gaps    atomic.Pointer[Histogram]
 }
 
 // codeSeries count requests of one endpoint, upstream and model by code.
@@ -126,7 +126,7 @@ func (t *Telemetry) pairLocked(m *modelSeries, us *upstreamSeries, must bool) *p
 
 // pairHistogram returns the histogram at slot, which is of p, and makes it
 // where there is none yet; other is its like in the pair of "other".
-func (t *Telemetry) pairHistogram(slot *atomic.Pointer[histogram], p *pairSeries, us *upstreamSeries, name string, b buckets) *histogram {
+func (t *Telemetry) pairHistogram(slot *atomic.Pointer[Histogram], p *pairSeries, us *upstreamSeries, name string, b buckets) *Histogram {
 	if h := slot.Load(); h != nil {
 		return h
 	}
@@ -135,7 +135,7 @@ func (t *Telemetry) pairHistogram(slot *atomic.Pointer[histogram], p *pairSeries
 	if h := slot.Load(); h != nil {
 		return h
 	}
-	var h *histogram
+	var h *Histogram
 	if t.budget.take(len(b.ns)+3, p.labels, budgetReserve) {
 		h = t.histogram(name, p.labels, b)
 	} else if other := t.pairLocked(t.otherModel, us, true); name == nameTTFT {
@@ -183,7 +183,7 @@ func (t *Telemetry) requestsLocked(p *pairSeries, endpoint, code int) *metrics.C
 }
 
 // duration returns the histogram of durations of an endpoint at us.
-func (t *Telemetry) duration(us *upstreamSeries, endpoint int) *histogram {
+func (t *Telemetry) duration(us *upstreamSeries, endpoint int) *Histogram {
 	if h := us.duration[endpoint].Load(); h != nil {
 		return h
 	}
@@ -192,7 +192,7 @@ func (t *Telemetry) duration(us *upstreamSeries, endpoint int) *histogram {
 	return t.durationLocked(us, endpoint, false)
 }
 
-func (t *Telemetry) durationLocked(us *upstreamSeries, endpoint int, must bool) *histogram {
+func (t *Telemetry) durationLocked(us *upstreamSeries, endpoint int, must bool) *Histogram {
 	h := us.duration[endpoint].Load()
 	if h != nil {
 		return h
@@ -213,7 +213,7 @@ func (t *Telemetry) durationLocked(us *upstreamSeries, endpoint int, must bool) 
 // newUpstreamLocked makes the series of an upstream: all of its own, and those
 // of the model "other" at it.
 func (t *Telemetry) newUpstreamLocked(slot int, name string) *upstreamSeries {
-	us := &upstreamSeries{slot: slot, name: name, duration: make([]atomic.Pointer[histogram], len(t.endpoints))}
+	us := &upstreamSeries{slot: slot, name: name, duration: make([]atomic.Pointer[Histogram], len(t.endpoints))}
 	t.durationLocked(us, t.otherEndpoint, true)
 	if slot == slotNone {
 		return us
@@ -240,7 +240,7 @@ func (t *Telemetry) counter(name, labels string) *metrics.Counter {
 }
 
 // histogram registers a histogram, which the caller has paid for.
-func (t *Telemetry) histogram(name, labels string, b buckets) *histogram {
+func (t *Telemetry) histogram(name, labels string, b buckets) *Histogram {
 	h := newHistogram(b)
 	t.histograms[name] = append(t.histograms[name], labelled{labels, h})
 	return h
@@ -249,5 +249,5 @@ func (t *Telemetry) histogram(name, labels string, b buckets) *histogram {
 // labelled is one histogram of a family.
 type labelled struct {
 	labels string
-	h      *histogram
+	h      *Histogram
 }

@@ -54,22 +54,23 @@ type Telemetry struct {
 	bounds        bounds
 	metadata      map[string]family // immutable
 
-	ends        [numEndReasons]*metrics.Counter
-	aborts      [numAborts]*metrics.Counter
-	rejected    [numRejectReasons]*metrics.Counter
-	limited     [numLimitReasons]*metrics.Counter
-	authFailed  [numAuthReasons]*metrics.Counter
-	overhead    *histogram
-	cancel      *histogram
-	overflow    [numClasses]*metrics.Counter // relay_requests_total where there is no room even for "other"
-	none        *upstreamSeries
-	otherModel  *modelSeries
-	noModel     *modelSeries
-	otherTenant *tenantSeries
-	upstreams   atomic.Pointer[[]*upstreamSeries] // by Request.Upstream; append only
-	models      atomic.Pointer[names[modelSeries]]
-	tenants     atomic.Pointer[names[tenantSeries]]
-	reload      struct{ ok, at atomic.Int64 } // at in Unix milliseconds
+	ends          [numEndReasons]*metrics.Counter
+	aborts        [numAborts]*metrics.Counter
+	rejected      [numRejectReasons]*metrics.Counter
+	limited       [numLimitReasons]*metrics.Counter
+	authFailed    [numAuthReasons]*metrics.Counter
+	overhead      *Histogram // phase request
+	chunkOverhead *Histogram
+	cancel        *Histogram
+	overflow      [numClasses]*metrics.Counter // relay_requests_total where there is no room even for "other"
+	none          *upstreamSeries
+	otherModel    *modelSeries
+	noModel       *modelSeries
+	otherTenant   *tenantSeries
+	upstreams     atomic.Pointer[[]*upstreamSeries] // by Request.Upstream; append only
+	models        atomic.Pointer[names[modelSeries]]
+	tenants       atomic.Pointer[names[tenantSeries]]
+	reload        struct{ ok, at atomic.Int64 } // at in Unix milliseconds
 
 	set *metrics.Set
 	fds fdMetrics
@@ -84,6 +85,8 @@ type Telemetry struct {
 	histograms    map[string][]labelled
 	published     map[string]*published
 	help          map[string]string // by Describe
+	extra         []family          // the histograms of others, in the order of their making
+	configHash    string            // labels of relay_config_hash
 }
 
 // New returns a Telemetry whose series for what is configured stand at 0.
@@ -119,6 +122,7 @@ func New(o Options) *Telemetry {
 		common = []int{0}
 	}
 	t.preset(common, o.Models)
+	t.configHashLocked("")
 	t.Reloaded(true)
 	return t
 }
@@ -158,6 +162,7 @@ func (t *Telemetry) registerFixed(o Options) {
 		t.overflow[i] = t.counter("relay_requests_total", other+label("code", codes[numCodes-numClasses+i]))
 	}
 	t.overhead = t.histogram(nameOverhead, label("phase", "request"), t.bounds.overhead)
+	t.chunkOverhead = t.histogram(nameOverhead, label("phase", "chunk"), t.bounds.overhead)
 	t.cancel = t.histogram(nameCancel, "", t.bounds.cancel)
 	const fixed = 200 // lines of all that is made here, generously
 	t.budget.charge(fixed, "")

@@ -93,14 +93,18 @@ func BenchmarkWarnEveryHeldBack(b *testing.B) {
 	})
 }
 
+// A scrape of 100 models at 4 upstreams, and 1,000 tenants.
 func BenchmarkWriteMetrics(b *testing.B) {
 	o := options()
-	o.Upstreams, o.Models, o.Common = numbered("upstream-%d", 4), numbered("vendor/model-%d", 40), []int{0, 1}
+	o.Upstreams, o.Models, o.Common = numbered("upstream-%d", 4), numbered("vendor/model-%d", 100), []int{0, 1}
 	tel := New(o)
 	for u := range o.Upstreams {
 		for m := range o.Models {
 			tel.Observe(streamed(func(r *Request) { r.Upstream, r.Model = u, []byte(o.Models[m]) }))
 		}
+	}
+	for _, tenant := range numbered("tenant-%d", 1000) {
+		tel.Observe(streamed(func(r *Request) { r.Tenant = []byte(tenant) }))
 	}
 	b.SetBytes(int64(len(scrape(tel))))
 	b.ReportAllocs()
