@@ -73,6 +73,9 @@ func (t *codeTable) index(status int) int {
 	return int(t[status])
 }
 
+// classIndex returns which of the classes codes[i] belongs to, counted from 0.
+func classIndex(i int) int { return class(i) - (numCodes - numClasses) }
+
 // class returns the index in codes of the class that codes[i] belongs to.
 func class(i int) int {
 	if i >= numCodes-numClasses {

@@ -13,6 +13,7 @@ var families = [...]family{
 	{"relay_config_last_reload_successful", "gauge", "1 if the newest configuration is in force, 0 if it was refused and the old one is kept."},
 	{"relay_config_last_reload_timestamp_seconds", "gauge", "When a configuration was last put in force, in Unix seconds."},
 	{"relay_requests_total", "counter", "Exchanges finished, by the status the client got (499: it left before one)."},
+	{"relay_responses_total", "counter", "Exchanges finished, by the class of the status the client got; few series, all there from the start, for objectives."},
 	{"relay_end_reasons_total", "counter", "Exchanges finished, by the reason of their end."},
 	{"relay_streams_total", "counter", "Streamed answers that began, by upstream."},
 	{"relay_stream_aborts_total", "counter", "Streamed answers that began and did not complete, by who ended them."},

@@ -14,7 +14,9 @@ func (t *Telemetry) Observe(r *Request) {
 	us, endpoint := t.upstream(r.Upstream), t.endpoint(r.Endpoint)
 	p := t.pair(t.model(r), us)
 
-	t.requests(p, endpoint, t.codes.index(r.Status)).Inc()
+	code := t.codes.index(r.Status)
+	t.requests(p, endpoint, code).Inc()
+	t.responses[classIndex(code)].Inc()
 	t.ends[min(r.End, Internal)].Inc()
 	t.duration(us, endpoint).observe(r.Duration)
 	if us != t.none {

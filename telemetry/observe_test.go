@@ -43,6 +43,9 @@ func TestCountersAreExactFromManyGoroutines(t *testing.T) {
 	got := values(t, scrape(tel))
 	const n, gone = workers * each, workers * each / 10
 	want(t, got, map[string]float64{
+		`relay_responses_total{class="2xx"}`:                n - gone,
+		`relay_responses_total{class="4xx"}`:                gone,
+		`relay_responses_total{class="5xx"}`:                0,
 		`relay_end_reasons_total{reason="completed"}`:       n - gone,
 		`relay_end_reasons_total{reason="client_gone"}`:     gone,
 		`relay_stream_aborts_total{by="client"}`:            gone,

@@ -175,7 +175,7 @@ func (t *Telemetry) requestsLocked(p *pairSeries, endpoint, code int) *metrics.C
 		if t.budget.take(1, labels, reserve) {
 			c = t.counter("relay_requests_total", labels)
 		} else {
-			c = t.overflow[class(code)-(numCodes-numClasses)]
+			c = t.overflow[classIndex(code)]
 		}
 		cs[code].Store(c)
 	}

@@ -54,6 +54,7 @@ type Telemetry struct {
 	bounds        bounds
 	metadata      map[string]family // immutable
 
+	responses     [numClasses]*metrics.Counter
 	ends          [numEndReasons]*metrics.Counter
 	aborts        [numAborts]*metrics.Counter
 	rejected      [numRejectReasons]*metrics.Counter
@@ -152,6 +153,7 @@ func (t *Telemetry) registerFixed(o Options) {
 	t.AcceptErrors = t.counter("relay_accept_errors_total", "")
 	t.Gauge("relay_log_lines_dropped_total", "", func() float64 { return float64(t.log.Dropped()) })
 
+	registerReasons(t, "relay_responses_total", "class", codes[numCodes-numClasses:], t.responses[:])
 	registerReasons(t, "relay_end_reasons_total", "reason", endReasons[:], t.ends[:])
 	registerReasons(t, "relay_stream_aborts_total", "by", aborts[:], t.aborts[:])
 	registerReasons(t, "relay_rejected_total", "reason", rejectReasons[:], t.rejected[:])
