@@ -16,7 +16,7 @@ CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race fuzz microbench bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
+.PHONY: help build run test race fuzz microbench dashboards bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bin/vegeta: bench/tools/go.mod
 
 bin/k6: bench/tools/go.mod
 	cd bench/tools && CGO_ENABLED=0 $(GO) build -o ../../bin/k6 go.k6.io/k6
+
+dashboards: ## rewrite configs/grafana/*.json from the lists of panels there
+	$(GO) generate ./configs/grafana
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
