@@ -38,6 +38,15 @@ type Stats struct {
 	Appended, Sealed, Spooled, Stored, Replayed, Quarantined, Dropped uint64
 	Inserts, Lookups                                                  uint64 // blocks
 	Waiting                                                           int64  // in the spool, not acknowledged
+	LastStored                                                        time.Time
+	Shards                                                            []ShardState // of ClickHouse; nil: none is configured
+}
+
+// ShardState says whether blocks go to a shard as they are sealed, or wait in
+// files.
+type ShardState struct {
+	Name string // its addresses
+	Up   bool
 }
 
 // Stats returns those of the log's rows.
@@ -65,6 +74,12 @@ func (p *pipe) figures() Stats {
 			out.Dropped += f.Dropped(why)
 		}
 		out.Waiting = f.Waiting()
+	}
+	if ms := s.lastStored.Load(); ms != 0 {
+		out.LastStored = time.UnixMilli(ms)
+	}
+	for _, to := range r.senders {
+		out.Shards = append(out.Shards, ShardState{to.name, to.healthy.Load()})
 	}
 	return out
 }
