@@ -69,6 +69,13 @@ func newAdmin(cfg configs.Admin, p *process, api http.Handler) (*admin, error) {
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	outer := http.NewServeMux()
 	outer.Handle("/", a.guard(mux))
+	guard := a.guard
+	if a.token == nil {
+		guard = nil
+	}
+	page := p.live.Handler(guard)
+	outer.Handle("GET /{$}", page)
+	outer.Handle("GET /live/", page)
 	if api != nil {
 		outer.Handle("/api/", api)
 	}

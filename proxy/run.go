@@ -15,6 +15,7 @@ import (
 	"streamrelay/auth"
 	"streamrelay/configs"
 	"streamrelay/telemetry"
+	"streamrelay/telemetry/live"
 	"streamrelay/telemetry/requestlog"
 )
 
@@ -27,6 +28,7 @@ type process struct {
 	log    *telemetry.Log
 	tel    *telemetry.Telemetry
 	rows   *requestlog.Recorder // nil: no request log
+	live   *live.Live           // the admin listener's page; nil: there is none
 
 	path   string // the configuration's file; "": there is none to read again
 	reload sync.Mutex
@@ -50,17 +52,18 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 		names[i] = u.Name
 	}
 	p := &process{log: log}
-	var sink func(*telemetry.Request)
 	if requestlog.Enabled(cfg) {
 		o := requestlog.FromConfig(cfg)
 		o.Endpoints, o.Log = EndpointNames(), log.Zerolog()
 		p.rows = requestlog.New(o)
-		sink = p.rows.Append
+	}
+	if cfg.Admin.Listen != "" {
+		p.live = live.New(live.Options{Version: b.Version, Revision: b.Revision, Endpoints: EndpointNames()})
 	}
 	tel := telemetry.New(telemetry.Options{
 		Version: b.Version, Revision: b.Revision,
 		Endpoints: EndpointNames(), Upstreams: names, Models: modelNames(cfg),
-		Access: cfg.Log.Access, Log: log, Sink: sink,
+		Access: cfg.Log.Access, Log: log, Sink: sinks(p.rows, p.live),
 	})
 	p.tel = tel
 	if p.rows != nil {
@@ -70,10 +73,7 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 		p.closeLog()
 		return nil, err
 	}
-	o := Options{Config: cfg, Keys: keys.table, Telemetry: tel, Log: log}
-	if p.rows != nil {
-		o.Registered = p.rows.SetUpstreams
-	}
+	o := Options{Config: cfg, Keys: keys.table, Telemetry: tel, Log: log, Registered: registered(p.rows, p.live)}
 	if keys.store != nil {
 		o.Admit, o.Ready = keys.store.Admit, keysReady(keys.store)
 	}
@@ -99,7 +99,8 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 			return nil, &listenError{"listen", err}
 		}
 	}
-	if cfg.Admin.Listen != "" {
+	if p.live != nil {
+		p.live.Start(p.liveSources(cfg, keys.store))
 		if p.admin, err = newAdmin(cfg.Admin, p, api); err != nil {
 			return nil, err
 		}
@@ -127,12 +128,20 @@ func (p *process) close() {
 	if p.public != nil {
 		_ = p.public.Close()
 	}
-	if p.admin != nil {
-		p.admin.close()
-	}
+	p.closeAdmin()
 	p.srv.settings.Load().routing.set.Close()
 	p.srv.watcher.close()
 	p.closeLog()
+}
+
+// closeAdmin ends the admin listener and whoever looks at its page.
+func (p *process) closeAdmin() {
+	if p.admin != nil {
+		p.admin.close()
+	}
+	if p.live != nil {
+		p.live.Close()
+	}
 }
 
 // closeLog ends the request log, once no exchange is under way.
@@ -189,9 +198,7 @@ func (p *process) drain(force <-chan struct{}) error {
 	}
 	p.srv.LameDuck(ctx, cfg.LameDuck)
 	err := p.srv.Shutdown(ctx)
-	if p.admin != nil {
-		p.admin.close()
-	}
+	p.closeAdmin()
 	p.closeLog()
 	return err
 }
@@ -204,6 +211,9 @@ func (p *process) reloadFile() (err error) {
 	p.super.reloading()
 	defer func() {
 		p.tel.Reloaded(err == nil)
+		if p.live != nil {
+			p.live.Reloaded(err)
+		}
 		if err != nil {
 			p.log.Error().Err(err).Msg("reload refused; the configuration of before stays")
 			p.super.ready("serving; the last reload was refused")
