@@ -18,6 +18,7 @@ import (
 	"streamrelay/configs"
 	"streamrelay/proxy"
 	"streamrelay/telemetry/clickhouse"
+	"streamrelay/telemetry/live/top"
 	"streamrelay/telemetry/logs"
 	"streamrelay/telemetry/requestlog"
 )
@@ -57,6 +58,7 @@ func command() *cobra.Command {
 		configs.CheckCommand(auth.ProbeRedis, clickhouse.Probe(requestlog.Columns(), requestlog.BodyColumns())),
 		auth.KeysCommand(),
 		logs.Command(),
+		top.Command(),
 		clickhouse.MigrateCommand(version),
 		simulate.Command(),
 		bench.Command(version),

@@ -340,11 +340,11 @@ func use(t *tally, r *rates) Use {
 	}
 }
 
-// shown is how many tenants and models a viewer gets by name.
-const shown = 10
+// Shown is how many tenants and models a viewer gets by name.
+const Shown = 10
 
 func (k *ranking) export() []Ranked {
-	top, rest := k.top(shown)
+	top, rest := k.top(Shown)
 	out := make([]Ranked, 0, len(top)+1)
 	for _, r := range top {
 		out = append(out, Ranked{Name: r.name, Use: use(&r.total, &r.rates)})

@@ -162,7 +162,7 @@ func TestAFloodOfNamesLeavesTheBusyOnesAndExactSums(t *testing.T) {
 	if got := s.Tenants[0]; got.Name != "busy" || got.TotalRequests != seconds*flood {
 		t.Errorf("the busiest tenant: %+v", got)
 	}
-	if len(c.sum.models.list) > maxRanked || len(c.sum.models.names) > maxRanked || len(s.Models) != shown+1 || s.Models[shown].Name != "" {
+	if len(c.sum.models.list) > maxRanked || len(c.sum.models.names) > maxRanked || len(s.Models) != Shown+1 || s.Models[Shown].Name != "" {
 		t.Errorf("%d models are known, %d shown", len(c.sum.models.list), len(s.Models))
 	}
 	for what, list := range map[string][]Ranked{"models": s.Models, "tenants": s.Tenants} {

@@ -1,5 +1,5 @@
 // The history, by second, and its charts.
-import { count, time, bytes } from "./format.js";
+import { count, time } from "./format.js";
 
 const SECONDS = 900;
 
@@ -61,29 +61,31 @@ export class History {
 }
 
 const UPSTREAM = "end_upstream_cut+end_upstream_error+end_upstream_status+end_timeout_connect+end_timeout_head+end_timeout_first_event+end_timeout_idle+end_timeout_total";
+// Title, how a value is written, the lines (name, columns, colour, filled), and
+// whether the scale is logarithmic.
 const CHARTS = [
   ["Requests per second", count, [["all", "requests", 1, true], ["failed", "failed", 4]]],
   ["Open now", count, [["streams", "streams", 1, true], ["requests", "in_flight", 3]]],
   ["Time to first token", time, [["p50", "ttft_p50", 1], ["p90", "ttft_p90", 2], ["p99", "ttft_p99", 3]]],
-  ["Added by the relay before the upstream", time, [["p50", "added_p50", 1], ["p99", "added_p99", 3]]],
+  ["Added by the relay before the upstream", time, [["p50", "added_p50", 1], ["p99", "added_p99", 3]], true],
   ["Tokens per second", count, [["out", "tokens_out", 1, true], ["in", "tokens_in", 2]]],
   ["Gap between events", time, [["p50", "gap_p50", 1], ["p99", "gap_p99", 3]]],
-  ["Ended badly, per second", count, [["upstream", UPSTREAM, 4], ["refused", "end_denied+end_limited+end_shed", 3], ["client gone", "end_client_gone", 1], ["relay", "end_drained+end_internal", 2]]],
+  ["Not completed, per second", count, [["upstream", UPSTREAM, 4], ["refused", "end_denied+end_limited+end_shed", 3], ["client", "end_client_gone", 1], ["relay", "end_drained+end_internal", 2]]],
   ["Request duration", time, [["p50", "duration_p50", 1], ["p99", "duration_p99", 3]]],
 ];
-const HEIGHT = 150;
+const HEIGHT = 148;
 
 export class Charts {
   constructor(parent, history) {
     this.history = history;
-    this.list = CHARTS.map(([title, format, series]) => {
+    this.list = CHARTS.map(([title, format, series, log]) => {
       const figure = document.createElement("figure"), h3 = document.createElement("h3"), box = document.createElement("div");
       h3.textContent = title;
       box.className = "chart";
       box.setAttribute("role", "img");
       figure.append(h3, box);
       parent.append(figure);
-      return { title, format, series, box, names: series.map((s) => s[1]) };
+      return { title, format, series, log, box, names: series.map((s) => s[1]) };
     });
     new ResizeObserver(() => this.resize()).observe(parent);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build());
@@ -96,12 +98,13 @@ export class Charts {
       c.plot?.destroy();
       const axis = { stroke: colour("muted"), font: "11px system-ui, sans-serif", grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false } };
       c.plot = new uPlot({
-        width: Math.max(c.box.clientWidth, 100), height: HEIGHT - 26, pxAlign: 1,
+        width: Math.max(c.box.clientWidth, 100), height: HEIGHT, pxAlign: 1, padding: [8, 10, 0, 0],
         cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "relay" } },
-        scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+        scales: { y: c.log ? { distr: 3, range: (_, low, high) => (low > 0 ? [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.01))] : [1e-6, 1e-3]) }
+          : { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
         axes: [
           { ...axis, size: 22, space: 60, values: (_, ticks) => ticks.map((s) => clock(s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
-          { ...axis, size: 50, space: 26, values: (_, ticks) => ticks.map(c.format) },
+          { ...axis, size: 50, space: 26, values: (_, ticks) => ticks.map((v) => (v === null ? "" : c.format(v))) },
         ],
         series: [{}, ...c.series.map(([label, , n, fill]) => ({
           label, stroke: colour("s" + n), width: 1.5, fill: fill ? colour("s" + n) + "22" : undefined, points: { show: false },
@@ -113,7 +116,7 @@ export class Charts {
   }
 
   resize() {
-    for (const c of this.list) c.plot?.setSize({ width: Math.max(c.box.clientWidth, 100), height: HEIGHT - 26 });
+    for (const c of this.list) c.plot?.setSize({ width: Math.max(c.box.clientWidth, 100), height: HEIGHT });
   }
 
   // draw shows range seconds up to last.

@@ -10,13 +10,13 @@ let charts, latest, heard = 0, started, live = false;
 
 // What the page shows of it all stands in the fragment, so that it can be
 // passed on; the token never does.
-const view = { q: "", show: "", range: 900 };
+const view = { q: "", show: "", range: 300 };
 
 function readFragment() {
   const f = new URLSearchParams(location.hash.slice(1));
   view.q = f.get("q") ?? "";
   view.show = [...$("show").options].some((o) => o.value === f.get("show")) ? f.get("show") : "";
-  view.range = [60, 300, 900].includes(Number(f.get("range"))) ? Number(f.get("range")) : 900;
+  view.range = [60, 300, 900].includes(Number(f.get("range"))) ? Number(f.get("range")) : 300;
   $("q").value = view.q;
   $("show").value = view.show;
   for (const r of document.getElementsByName("range")) r.checked = Number(r.value) === view.range;
@@ -27,7 +27,7 @@ function writeFragment() {
   const f = new URLSearchParams();
   if (view.q) f.set("q", view.q);
   if (view.show) f.set("show", view.show);
-  if (view.range !== 900) f.set("range", view.range);
+  if (view.range !== 300) f.set("range", view.range);
   history.replaceState(null, "", String(f) ? "#" + f : location.pathname + location.search);
   draw();
 }

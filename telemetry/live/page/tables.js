@@ -22,7 +22,10 @@ function fill(cell, value) {
       if (title) span.title = title;
       return span;
     }));
-  } else if (cell.textContent !== value) cell.textContent = value;
+  } else if (cell.textContent !== value || cell.dataset.key) {
+    delete cell.dataset.key;
+    cell.textContent = value;
+  }
 }
 
 // rows shows one row for each item, using again those that are there. columns
@@ -59,19 +62,19 @@ function rows(table, items, columns, empty, each) {
   });
 }
 
-const failedShare = (u) => [[u.failed > 0 && u.requests > 0 ? (u.failed / u.requests > 0.05 ? "bad" : "warn") : "", share(u.failed, u.requests)]];
+const failedShare = (u) => (u.failed / u.requests > 0.001 ? [[u.failed / u.requests > 0.05 ? "bad" : "warn", share(u.failed, u.requests)]] : share(0, u.requests));
 const named = (tr, item) => { if (tr.cells[0].title !== (item.name ?? "")) tr.cells[0].title = item.name ?? ""; };
 
 export function upstreams(list) {
   rows($("upstreams"), list ?? [], [
     ["name", (u) => u.name],
-    ["", (u) => [[...STATES[u.state] ?? ["", u.state]].concat(u.why)].map(([k, t, why]) => [k, u.for_seconds ? `${t}, ${span(u.for_seconds)} more` : t, why])],
+    ["", (u) => [[...STATES[u.state] ?? ["", u.state]].concat(u.why)].map(([k, t, why]) => [k, u.for_seconds ? `${t}, ${span(Math.ceil(u.for_seconds))} more` : t, why])],
     ["name", (u) => `${u.host} (${u.dialect})`],
     ["n", (u) => count(u.requests)], ["n", failedShare], ["n", (u) => time(u.ttft)], ["n", (u) => count(u.tokens_out)],
     ["n", (u) => whole(u.in_flight)], ["n", (u) => `${whole(u.connections)} (${whole(u.idle)} idle)`],
-    ["", (u) => (u.credentials ?? []).map((c) => {
+    ["wrap", (u) => (u.credentials ?? []).map((c) => {
       const [kind, text] = STATES[c.state] ?? ["", c.state];
-      return [kind === "ok" ? "" : kind, `${c.name}: ${text}${c.for_seconds ? " " + span(c.for_seconds) : ""}, ${whole(c.in_flight)} in flight`];
+      return [kind === "ok" ? "" : kind, `${c.name}: ${text}${c.for_seconds ? " " + span(Math.ceil(c.for_seconds)) : ""}, ${whole(c.in_flight)} in flight`];
     })],
     ["n", (u) => whole(u.total_requests)],
   ], "No upstream is configured.", named);
@@ -112,7 +115,6 @@ function facts(list, items) {
     }
     fill(div.firstChild, term);
     fill(div.lastChild, kind ? [[kind, text]] : text);
-    if (!kind) delete div.lastChild.dataset.key;
   });
 }
 
@@ -175,9 +177,12 @@ export function tiles(s) {
   });
 }
 
-// problems lists what is not as it should be, in words.
+const since = new Map(); // of a problem: the second in which it was first seen
+
+// problems lists what is not as it should be, in words. What comes and goes by
+// itself, such as a credential that rests for a second, must last for a few.
 export function problems(s) {
-  const out = [];
+  let out = [];
   if (!s.relay.ready) out.push(["bad", `Not ready: ${s.relay.state}`]);
   if (!s.relay.reload.ok) out.push(["bad", `The last reload was refused, the configuration of before stays: ${s.relay.reload.error}`]);
   for (const u of s.upstreams ?? []) {
@@ -192,7 +197,10 @@ export function problems(s) {
   for (const shard of s.log.shards ?? []) if (!shard.up) out.push(["warn", `ClickHouse ${shard.name} is not there; rows wait in files`]);
   if (s.log.dropped) out.push(["bad", `${whole(s.log.dropped)} rows of the request log were dropped`]);
   if (s.log.quarantined) out.push(["bad", `${whole(s.log.quarantined)} rows are in quarantine`]);
-  if (!out.length) out.push(["ok", "All is well: ready, every upstream and credential up, nothing dropped"]);
+  for (const text of since.keys()) if (!out.some((p) => p[1] === text)) since.delete(text);
+  for (const [, text] of out) if (!since.has(text)) since.set(text, s.time);
+  out = out.filter(([kind, text]) => kind === "bad" || s.time - since.get(text) >= 3);
+  if (!out.length) out.push(["ok", "All is well: ready, upstreams up, nothing dropped"]);
   const list = $("problems"), key = JSON.stringify(out);
   if (list.dataset.key === key) return;
   list.dataset.key = key;
@@ -246,10 +254,11 @@ export class Requests {
     const found = all.filter((r) => (show === "failed" ? r.failed : show === "client_gone" ? r.end === "client_gone" : show !== "stream" || r.stream)
       && want.every((w) => r.text.includes(w)) && !not.some((w) => r.text.includes(w)));
     rows($("rows"), found.slice(0, SHOWN), [
-      ["when", (r) => when(r.time)], ["id", (r) => r.id], ["name", (r) => r.tenant || "–"], ["", (r) => r.endpoint + (r.stream ? ", stream" : "")],
-      ["name", (r) => r.model || "–"], ["name", (r) => r.upstream || "–"], ["n", (r) => String(r.status)],
-      ["", (r) => [[endKind(r.end), r.end], ...(r.code && r.code !== r.end ? [["", r.code]] : [])]],
+      ["when", (r) => when(r.time)], ["n", (r) => String(r.status)],
+      ["", (r) => (r.end === "completed" ? r.end : [[endKind(r.end), r.end], ...(r.code && r.code !== r.end ? [["", r.code]] : [])])],
+      ["name", (r) => r.tenant || "–"], ["name", (r) => r.model || "–"], ["name", (r) => r.upstream || "–"],
       ["n", (r) => time(r.ttft)], ["n", (r) => time(r.duration)], ["n", (r) => whole(r.tokens_in)], ["n", (r) => whole(r.tokens_out)], ["n", (r) => String(r.attempts)],
+      ["id", (r) => r.id], ["", (r) => r.endpoint + (r.stream ? ", stream" : "")],
     ], all.length ? "No request matches the filter." : "No request has ended yet.", (tr, r) => tr.classList.toggle("failed", r.failed));
     const note = `${Math.min(found.length, SHOWN)} of ${found.length} shown` + (found.length < all.length ? `, ${all.length} kept` : "") + (this.paused ? "; paused" : "");
     if ($("filter-note").textContent !== note) $("filter-note").textContent = note;
