@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +12,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"streamrelay/telemetry/live"
 )
 
 const (
@@ -83,24 +80,20 @@ func (c *client) get(ctx context.Context, path string) (*http.Response, error) {
 	return nil, fmt.Errorf("%s answers %d: %s", c.base, res.StatusCode, clean(strings.TrimSpace(string(text))))
 }
 
-// state returns everything, as the relay has it and decoded.
-func (c *client) state(ctx context.Context) ([]byte, *live.Snapshot, error) {
+// state returns everything, in JSON.
+func (c *client) state(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	res, err := c.get(ctx, "/live/state")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer res.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxEvent))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the state: %w", err)
+		return nil, fmt.Errorf("read the state: %w", err)
 	}
-	s := new(live.Snapshot)
-	if err := json.Unmarshal(raw, s); err != nil {
-		return nil, nil, fmt.Errorf("read the state: %w", err)
-	}
-	return raw, s, nil
+	return raw, nil
 }
 
 // event is one of /live/events, or why there is none: lost says that the relay

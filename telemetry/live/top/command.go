@@ -96,7 +96,7 @@ func terminalOf(out io.Writer) *os.File {
 }
 
 func printOnce(ctx context.Context, c *client, out io.Writer, asJSON bool) error {
-	raw, s, err := c.state(ctx)
+	raw, err := c.state(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the relay: %w", err)
 	}
