@@ -17,7 +17,6 @@ import (
 // browser is a headless Chromium, spoken to by the DevTools protocol over two
 // pipes (--remote-debugging-pipe: JSON, each message ended by a NUL).
 type browser struct {
-	t   testing.TB
 	in  io.WriteCloser
 	cmd *exec.Cmd
 
@@ -36,6 +35,7 @@ type reply struct {
 // test takes it with complaints.
 type tab struct {
 	*browser
+	t       testing.TB
 	session string
 	ready   chan struct{} // gets one for each load
 
@@ -71,7 +71,7 @@ func startBrowser(t testing.TB) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &browser{t: t, in: in, waiting: make(map[int]chan reply), pages: make(map[string]*tab)}
+	b := &browser{in: in, waiting: make(map[int]chan reply), pages: make(map[string]*tab)}
 	b.cmd = exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
 		"--disable-background-networking", "--disable-component-update", "--mute-audio", "--hide-scrollbars", "--no-proxy-server",
 		"--force-color-profile=srgb", "--user-data-dir="+profile, "--remote-debugging-pipe", "about:blank")
@@ -127,8 +127,8 @@ func (b *browser) read(out *bufio.Reader) {
 	}
 }
 
-func (b *browser) call(session, method string, params any) json.RawMessage {
-	b.t.Helper()
+func (b *browser) call(t testing.TB, session, method string, params any) json.RawMessage {
+	t.Helper()
 	answer := make(chan reply, 1)
 	b.mu.Lock()
 	b.last++
@@ -137,39 +137,42 @@ func (b *browser) call(session, method string, params any) json.RawMessage {
 	b.mu.Unlock()
 	message, err := json.Marshal(map[string]any{"id": id, "method": method, "params": params, "sessionId": session})
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if session == "" {
 		message = []byte(strings.Replace(string(message), `,"sessionId":""`, "", 1))
 	}
-	if _, err := b.in.Write(append(message, 0)); err != nil {
-		b.t.Fatalf("%s: %v", method, err)
+	b.mu.Lock()
+	_, err = b.in.Write(append(message, 0))
+	b.mu.Unlock()
+	if err != nil {
+		t.Fatalf("%s: %v", method, err)
 	}
 	select {
 	case r := <-answer:
 		if r.Error != nil {
-			b.t.Fatalf("%s: %s", method, r.Error.Message)
+			t.Fatalf("%s: %s", method, r.Error.Message)
 		}
 		return r.Result
 	case <-time.After(3 * patience):
-		b.t.Fatalf("%s: no answer", method)
+		t.Fatalf("%s: no answer", method)
 	}
 	return nil
 }
 
 // open opens a page of the given size, in a profile of its own, with the theme.
-func (b *browser) open(url, theme string, width, height int) *tab {
-	b.t.Helper()
+func (b *browser) open(t testing.TB, url, theme string, width, height int) *tab {
+	t.Helper()
 	var made struct{ BrowserContextID, TargetID, SessionID string }
 	get := func(method string, params map[string]any) {
-		if err := json.Unmarshal(b.call("", method, params), &made); err != nil {
-			b.t.Fatal(err)
+		if err := json.Unmarshal(b.call(t, "", method, params), &made); err != nil {
+			t.Fatal(err)
 		}
 	}
 	get("Target.createBrowserContext", nil)
 	get("Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": made.BrowserContextID})
 	get("Target.attachToTarget", map[string]any{"targetId": made.TargetID, "flatten": true})
-	p := &tab{browser: b, session: made.SessionID, ready: make(chan struct{}, 16)}
+	p := &tab{browser: b, t: t, session: made.SessionID, ready: make(chan struct{}, 16)}
 	b.mu.Lock()
 	b.pages[p.session] = p
 	b.mu.Unlock()
@@ -190,7 +193,7 @@ func (p *tab) look(theme string, width, height int) {
 
 func (p *tab) do(method string, params any) json.RawMessage {
 	p.t.Helper()
-	return p.call(p.session, method, params)
+	return p.call(p.t, p.session, method, params)
 }
 
 func (p *tab) loaded() {
@@ -310,7 +313,7 @@ func TestScreenshots(t *testing.T) {
 		name, theme   string
 		width, height int
 	}{{"light", "light", 1440, 1000}, {"dark", "dark", 1440, 1000}, {"phone", "light", 390, 844}} {
-		p := b.open(url, one.theme, one.width, one.height)
+		p := b.open(t, url, one.theme, one.width, one.height)
 		p.until("document.querySelector('#tiles .big')")
 		time.Sleep(2 * time.Second) // for a second or two to pass on the page
 		for _, whole := range []bool{false, true} {

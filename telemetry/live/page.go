@@ -13,7 +13,7 @@ import (
 
 // page holds the files of the page; uplot/ is not ours, see its README.
 //
-//go:embed page
+//go:embed page/*.html page/*.js page/*.css page/*.svg page/uplot/*.js page/uplot/*.css
 var page embed.FS
 
 // policy lets the page load and ask nothing but this relay, run no script that

@@ -74,6 +74,7 @@ const CHARTS = [
   ["Request duration", time, [["p50", "duration_p50", 1], ["p99", "duration_p99", 3]]],
 ];
 const HEIGHT = 148;
+const tens = (_, splits) => splits.map((v) => (Math.abs(Math.log10(v) % 1) < 1e-6 || Math.abs(Math.log10(v) % 1) > 1 - 1e-6 ? v : null));
 
 export class Charts {
   constructor(parent, history) {
@@ -103,14 +104,16 @@ export class Charts {
         scales: { y: c.log ? { distr: 3, range: (_, low, high) => (low > 0 ? [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.01))] : [1e-6, 1e-3]) }
           : { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
         axes: [
-          { ...axis, size: 22, space: 60, values: (_, ticks) => ticks.map((s) => clock(s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
-          { ...axis, size: 50, space: 26, values: (_, ticks) => ticks.map((v) => (v === null ? "" : c.format(v))) },
+          { ...axis, size: 22, space: 48, incrs: [5, 10, 15, 30, 60, 120, 300], values: (_, ticks) => ticks.map((s) => clock(s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
+          c.log ? { ...axis, size: 50, filter: tens, grid: { ...axis.grid, filter: tens }, values: (_, ticks) => ticks.map((v) => (v === null ? "" : c.format(v))) }
+            : { ...axis, size: 50, space: 26, values: (_, ticks) => ticks.map(c.format) },
         ],
         series: [{}, ...c.series.map(([label, , n, fill]) => ({
           label, stroke: colour("s" + n), width: 1.5, fill: fill ? colour("s" + n) + "22" : undefined, points: { show: false },
           spanGaps: false, value: (_, v) => (v === null ? "–" : c.format(v)),
         }))],
       }, [[], ...c.series.map(() => [])], c.box);
+      c.plot.root.setAttribute("aria-hidden", "true"); // the box says it in words
     }
     this.draw();
   }
@@ -129,7 +132,7 @@ export class Charts {
       c.plot.setData(values);
       if (c.plot.cursor.idx == null || c.plot.cursor.left < 0) c.plot.setLegend({ idx: range - 1 });
       const text = c.series.map(([label], i) => summary(label, values[i + 1], c.format)).join("; ");
-      if (c.text !== text && last % 5 === 0) c.box.setAttribute("aria-label", (c.text = text) && `${c.title}, last ${range / 60} min. ${text}`);
+      if (c.text !== text && (!c.text || last % 5 === 0)) c.box.setAttribute("aria-label", (c.text = text) && `${c.title}, last ${range / 60} min. ${text}`);
     }
   }
 }

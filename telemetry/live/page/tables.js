@@ -152,7 +152,7 @@ export function tiles(s) {
   const items = [
     ["Requests/s", count(p.requests), "", `${whole(s.totals.requests)} since the start`],
     ["Failed", share(p.failed, p.requests), "", `${count(p.failed)}/s, ${whole(s.totals.failed)} in all`],
-    ["Open streams", whole(p.streams), "", `${whole(p.in_flight)} in flight, ${whole(p.connections)} connections`],
+    ["Open streams", whole(p.streams), "", `${whole(p.in_flight)} in flight, ${whole(p.connections)} conns`],
     ["TTFT p50", q("ttft_p50"), "", `p90 ${q("ttft_p90")}, p99 ${q("ttft_p99")}`],
     ["Gap p50", q("gap_p50"), "", `p99 ${q("gap_p99")}`],
     ["Added by the relay p50", q("added_p50"), "", `p99 ${q("added_p99")}` + (p.delay_p50 == null ? "" : `; event ${q("delay_p50")}, ${q("delay_p99")}`)],
