@@ -13,17 +13,17 @@ import (
 // certWatch is how often the certificate's files are looked at.
 const certWatch = 10 * time.Second
 
-// certificate is the public listener's, which may be replaced while it serves:
-// each handshake takes the newest.
+// certificate is the public listener's, and whom it trusts to vouch for clients.
+// Both may be replaced while it serves: each handshake takes the newest.
 type certificate struct {
-	current atomic.Pointer[tls.Certificate]
+	current atomic.Pointer[tls.Config]
 	stamp   atomic.Pointer[string] // of the files that current was read from
 }
 
 // stampOf tells one version of the files from another.
 func stampOf(t configs.TLS) string {
 	var s string
-	for _, name := range []string{t.CertFile, t.KeyFile} {
+	for _, name := range []string{t.CertFile, t.KeyFile, t.ClientCAFile} {
 		if info, err := os.Stat(name); err == nil {
 			s += fmt.Sprint(name, info.ModTime().UnixNano(), info.Size(), "\n")
 		}
@@ -38,7 +38,19 @@ func (c *certificate) load(t configs.TLS) error {
 	if err != nil {
 		return fmt.Errorf("load tls.cert_file and tls.key_file: %w", err)
 	}
-	c.current.Store(&cert)
+	fresh := &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		MinVersion:   tls.VersionTLS12,
+		NextProtos:   []string{"http/1.1"},
+	}
+	if t.ClientCAFile != "" {
+		pool, err := configs.CertPool(t.ClientCAFile)
+		if err != nil {
+			return fmt.Errorf("read tls.client_ca_file: %w", err)
+		}
+		fresh.ClientCAs, fresh.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	}
+	c.current.Store(fresh)
 	c.stamp.Store(&stamp)
 	return nil
 }
@@ -52,19 +64,10 @@ func (s *Server) publicTLS(t configs.TLS) (*tls.Config, error) {
 	if err := s.cert.load(t); err != nil {
 		return nil, err
 	}
-	c := &tls.Config{
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.current.Load(), nil },
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"http/1.1"},
-	}
-	if t.ClientCAFile != "" {
-		pool, err := configs.CertPool(t.ClientCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.client_ca_file: %w", err)
-		}
-		c.ClientCAs, c.ClientAuth = pool, tls.RequireAndVerifyClientCert
-	}
-	return c, nil
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.cert.current.Load(), nil },
+	}, nil
 }
 
 // watchCertificate takes a new certificate up by itself until the server stops:

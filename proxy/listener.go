@@ -53,7 +53,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			continue
 		}
 		backoff = acceptBackoffMin
-		if l.srv.open.Add(1) > l.srv.maxConns {
+		if l.srv.open.Add(1) > l.srv.maxConns.Load() {
 			l.srv.shed(nc, l.tls)
 			continue
 		}
@@ -139,7 +139,7 @@ func maxShedding(maxConns int64) int64 { return max(min(maxConns/8, 1024), 16) }
 // it into the server.
 func (s *Server) shed(nc net.Conn, tlsConfig *tls.Config) {
 	s.tel.Rejected(telemetry.RejectConnections)
-	if s.shedding.Add(1) > maxShedding(s.maxConns) {
+	if s.shedding.Add(1) > maxShedding(s.maxConns.Load()) {
 		s.shedding.Add(-1)
 		_ = nc.Close()
 		s.open.Add(-1)

@@ -40,7 +40,7 @@ func registered(rows *requestlog.Recorder, page *live.Live) func([]int, []config
 }
 
 // liveSources say what only the process knows. store nil: the keys are fixed.
-func (p *process) liveSources(cfg *configs.Config, store *auth.Store) live.Sources {
+func (p *process) liveSources(store *auth.Store) live.Sources {
 	from := live.Sources{
 		Levels: func() live.Levels {
 			return live.Levels{Streams: p.tel.ActiveStreams.Load(), InFlight: p.tel.InFlight.Load(), Connections: p.tel.OpenConnections.Load()}
@@ -56,7 +56,7 @@ func (p *process) liveSources(cfg *configs.Config, store *auth.Store) live.Sourc
 				return out
 			}
 			out.Kind = "files"
-			if cfg.ClickHouse.Enabled() {
+			if p.srv.Config().ClickHouse.Enabled() {
 				out.Kind = "clickhouse"
 			}
 			s := p.rows.Stats()

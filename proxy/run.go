@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"streamrelay/auth"
@@ -29,6 +31,9 @@ type process struct {
 	tel    *telemetry.Telemetry
 	rows   *requestlog.Recorder // nil: no request log
 	live   *live.Live           // the admin listener's page; nil: there is none
+	keys   *auth.Store          // nil: they are fixed
+
+	inserted atomic.Pointer[telemetry.Histogram]
 
 	path   string // the configuration's file; "": there is none to read again
 	reload sync.Mutex
@@ -38,6 +43,7 @@ type process struct {
 type keyring struct {
 	table *auth.Table
 	store *auth.Store // with limits and states of its own; nil: the table alone
+	times *redisTimes // of store
 }
 
 // closeRows is how long rows under way to ClickHouse are waited for at the end.
@@ -51,10 +57,10 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 	for i, u := range cfg.Upstreams {
 		names[i] = u.Name
 	}
-	p := &process{log: log}
+	p := &process{log: log, keys: keys.store}
 	if requestlog.Enabled(cfg) {
 		o := requestlog.FromConfig(cfg)
-		o.Endpoints, o.Log = EndpointNames(), log.Zerolog()
+		o.Endpoints, o.Log, o.Inserted = EndpointNames(), log.Zerolog(), func(d time.Duration) { p.inserted.Load().Observe(d) }
 		p.rows = requestlog.New(o)
 	}
 	if cfg.Admin.Listen != "" {
@@ -66,9 +72,11 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 		Access: cfg.Log.Access, Log: log, Sink: sinks(p.rows, p.live),
 	})
 	p.tel = tel
+	p.inserted.Store(tel.Histogram("relay_log_flush_duration_seconds", "", "How long ClickHouse took to acknowledge a block.", slow...))
 	if p.rows != nil {
 		p.rows.Publish(tel)
 	}
+	p.showHash(cfg)
 	if p.super, err = newSupervisor(log); err != nil {
 		p.closeLog()
 		return nil, err
@@ -83,11 +91,9 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 	}
 	var api http.Handler
 	if keys.store != nil {
-		publishKeys(tel, keys.store)
+		publishKeys(tel, keys)
 		api = keys.store.API()
-		if cfg.Keys.EndStreamsOnRevoke {
-			keys.store.OnEnd(p.srv.EndRevoked)
-		}
+		keys.store.OnEnd(p.srv.EndRevoked)
 	}
 	defer func() {
 		if err != nil {
@@ -100,7 +106,7 @@ func newProcess(cfg *configs.Config, keys keyring, log *telemetry.Log, b Build) 
 		}
 	}
 	if p.live != nil {
-		p.live.Start(p.liveSources(cfg, keys.store))
+		p.live.Start(p.liveSources(keys.store))
 		if p.admin, err = newAdmin(cfg.Admin, p, api); err != nil {
 			return nil, err
 		}
@@ -230,7 +236,41 @@ func (p *process) reloadFile() (err error) {
 		return err
 	}
 	logWarnings(p.log, warnings)
-	return p.srv.Reload(cfg)
+	return p.apply(cfg)
+}
+
+// apply puts cfg in force in all that a reload changes, or in nothing: what can
+// fail comes first.
+func (p *process) apply(cfg *configs.Config) error {
+	var keys *auth.Change
+	if p.keys != nil {
+		var err error
+		if keys, err = p.keys.Prepare(auth.Options{Keys: cfg.Keys, Redis: cfg.Redis, Prices: cfg.Prices}); err != nil {
+			return fmt.Errorf("open the keys: %w", err)
+		}
+	}
+	if err := p.srv.Reload(cfg); err != nil {
+		if keys != nil {
+			keys.Discard()
+		}
+		return err
+	}
+	if keys != nil {
+		keys.Apply()
+	}
+	p.showHash(cfg)
+	if p.rows == nil {
+		return nil
+	}
+	return p.rows.Reconfigure(cfg) // what it could refuse, srv.Reload has refused
+}
+
+// showHash lets relays be compared by their configurations, without secrets.
+func (p *process) showHash(cfg *configs.Config) {
+	var text bytes.Buffer
+	if cfg.Print(&text) == nil {
+		p.tel.ConfigHash(text.Bytes())
+	}
 }
 
 // listenError says that an address of the configuration cannot be listened on.

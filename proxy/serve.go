@@ -56,12 +56,13 @@ func serve(path string, b Build) error {
 	log := telemetry.NewLog(os.Stdout, cfg.Log.Level)
 	defer log.Close()
 	logWarnings(log, warnings)
-	store, err := auth.Open(auth.Options{Keys: cfg.Keys, Redis: cfg.Redis, Prices: cfg.Prices, Log: log.Zerolog()})
+	times := &redisTimes{}
+	store, err := auth.Open(auth.Options{Keys: cfg.Keys, Redis: cfg.Redis, Prices: cfg.Prices, Log: log.Zerolog(), RedisCall: times.observe})
 	if err != nil {
 		return &exitError{exitConfig, fmt.Errorf("open the keys: %w", err)}
 	}
 	defer store.Close()
-	p, err := newProcess(cfg, keyring{store.Table(), store}, log, b)
+	p, err := newProcess(cfg, keyring{store.Table(), store, times}, log, b)
 	if err != nil {
 		if errors.As(err, new(*listenError)) {
 			return err // the file is right, the machine is not

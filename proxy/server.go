@@ -62,7 +62,7 @@ type Server struct {
 	retriesDenied atomic.Int64 // for want of budget
 	affinity      affinity
 
-	maxConns int64
+	maxConns atomic.Int64
 	open     atomic.Int64 // client connections
 	// lingering and shedding bound what is done for clients on their way out.
 	lingering, shedding atomic.Int64
@@ -90,9 +90,7 @@ func New(o Options) (*Server, error) {
 	s.publishUpstreams(set.routing)
 	s.tel.Describe("relay_retries_denied_total", "Retries that were not made, since a fifth of the requests had been retried already.")
 	s.tel.Gauge("relay_retries_denied_total", "", func() float64 { return float64(s.retriesDenied.Load()) })
-	if s.maxConns = int64(cfg.Limits.MaxConnections); s.maxConns == 0 {
-		s.maxConns = defaultMaxConns()
-	}
+	s.maxConns.Store(maxConns(&cfg.Limits))
 	if s.watcher, err = newWatcher(); err != nil {
 		set.routing.set.Close()
 		return nil, err
@@ -118,6 +116,14 @@ func New(o Options) (*Server, error) {
 		LazyRequestTime:               true,
 	}
 	return s, nil
+}
+
+// maxConns is how many client connections may be open.
+func maxConns(l *configs.Limits) int64 {
+	if l.MaxConnections > 0 {
+		return int64(l.MaxConnections)
+	}
+	return defaultMaxConns()
 }
 
 // defaultMaxConns leaves two descriptors for each stream and a rest for files.

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"streamrelay/auth"
 	"streamrelay/configs"
+	"streamrelay/telemetry/requestlog"
 )
 
 // settings are what a reload replaces. Immutable; an exchange keeps those that
@@ -65,6 +67,8 @@ func (s *Server) Reload(cfg *configs.Config) error {
 		}
 	}
 	s.settings.Store(set)
+	s.maxConns.Store(maxConns(&cfg.Limits))
+	s.tel.SetAccess(cfg.Log.Access)
 	s.publishUpstreams(set.routing)
 	before.routing.set.CloseBut(set.routing.set)
 	s.log.SetLevel(cfg.Log.Level)
@@ -75,8 +79,8 @@ func (s *Server) Reload(cfg *configs.Config) error {
 func (s *Server) Config() *configs.Config { return s.settings.Load().cfg }
 
 // needRestart lists the settings that differ between two configurations and
-// that a reload does not apply: listeners, folders, and what stands in the
-// fasthttp server or in stores.
+// that a reload does not apply: listeners, folders, what stands in the fasthttp
+// server, and the kinds of stores.
 func needRestart(a, b *configs.Config) (changed []string) {
 	diff := func(path string, x, y any) {
 		if !reflect.DeepEqual(x, y) {
@@ -85,20 +89,12 @@ func needRestart(a, b *configs.Config) (changed []string) {
 	}
 	diff("listen", a.Listen, b.Listen)
 	diff("tls", a.TLS.Enabled(), b.TLS.Enabled())
-	diff("tls.client_ca_file", a.TLS.ClientCAFile, b.TLS.ClientCAFile)
 	diff("admin", a.Admin, b.Admin)
 	diff("limits.max_header", a.Limits.MaxHeader, b.Limits.MaxHeader)
-	diff("limits.max_connections", a.Limits.MaxConnections, b.Limits.MaxConnections)
 	diff("limits.header_timeout", a.Limits.HeaderTimeout, b.Limits.HeaderTimeout)
 	diff("limits.keepalive_timeout", a.Limits.KeepaliveTimeout, b.Limits.KeepaliveTimeout)
-	x, y := a.Keys, b.Keys
-	x.EndStreamsOnRevoke = y.EndStreamsOnRevoke
-	diff("keys", x, y)
-	diff("redis", a.Redis, b.Redis)
-	diff("prices", a.Prices, b.Prices)
-	diff("clickhouse", a.ClickHouse, b.ClickHouse)
-	diff("request_log", a.RequestLog, b.RequestLog)
-	diff("log.access", a.Log.Access, b.Log.Access)
+	changed = append(changed, requestlog.NeedRestart(a, b)...)
+	changed = append(changed, auth.NeedRestart(auth.Options{Keys: a.Keys, Redis: a.Redis}, auth.Options{Keys: b.Keys, Redis: b.Redis})...)
 	slices.Sort(changed)
 	return changed
 }

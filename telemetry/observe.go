@@ -34,7 +34,7 @@ func (t *Telemetry) Observe(r *Request) {
 	if len(r.Tenant) > 0 {
 		t.observeTenant(r)
 	}
-	if t.access {
+	if t.access.Load() {
 		t.logAccess(r, us, endpoint)
 	}
 	if t.sink != nil {
@@ -196,6 +196,9 @@ func (t *Telemetry) Retried(upstream int, why UpstreamFailure) {
 	us.errors[why].Inc()
 	us.retries.Inc()
 }
+
+// SetAccess switches the log line of each request on or off.
+func (t *Telemetry) SetAccess(on bool) { t.access.Store(on && t.log != nil) }
 
 // Reloaded says whether a configuration was put in force (true) or refused.
 func (t *Telemetry) Reloaded(ok bool) {

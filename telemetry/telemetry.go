@@ -44,7 +44,7 @@ type Telemetry struct {
 	AcceptErrors    *metrics.Counter
 
 	log    *Log
-	access bool
+	access atomic.Bool
 	sink   func(*Request)
 	now    func() time.Time
 
@@ -93,11 +93,12 @@ type Telemetry struct {
 // New returns a Telemetry whose series for what is configured stand at 0.
 func New(o Options) *Telemetry {
 	t := &Telemetry{
-		log: o.Log, access: o.Access && o.Log != nil, sink: o.Sink, now: o.Now,
+		log: o.Log, sink: o.Sink, now: o.Now,
 		codes: newCodeTable(), bounds: newBounds(), metadata: make(map[string]family, len(families)),
 		set: metrics.NewSet(), budget: budget{left: budgetBytes},
 		histograms: make(map[string][]labelled), published: make(map[string]*published), help: make(map[string]string),
 	}
+	t.SetAccess(o.Access)
 	if t.now == nil {
 		t.now = time.Now
 	}

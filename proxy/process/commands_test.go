@@ -59,7 +59,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "migrate without ClickHouse", yaml: goodYAML, args: "migrate", code: 78, stderr: "relay: relay.yaml names no ClickHouse: set clickhouse.address"},
 		{name: "migrate, nobody there", yaml: goodYAML + "clickhouse: {address: \"127.0.0.1:" + nobody + "\"}\n", args: "migrate", code: 69,
 			stderr: "relay: clickhouse 127.0.0.1:" + nobody + ": nothing listens there (connection refused): start ClickHouse, or correct clickhouse.address; the native port is usually 9000, 9440 with TLS"},
-		{name: "logs alone", args: "logs", code: 2, stderr: "relay: want one of: tail, query, usage, export, replay"},
+		{name: "logs alone", args: "logs", code: 2, stderr: "relay: want one of: tail, query, usage, export, body, replay"},
 		{name: "logs of nothing", yaml: goodYAML, args: "logs query", code: 1, stderr: "relay: there is no request log in data/request-log: a relay that has served a request makes it"},
 		{name: "logs, bad time", yaml: goodYAML, args: "logs query --since yesterday", code: 2,
 			stderr: "relay: --since: want how long ago (90m, 7d), a day (2026-11-24) or a time (2026-11-24T18:30:00Z), all in UTC"},

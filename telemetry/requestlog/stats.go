@@ -78,7 +78,7 @@ func (p *pipe) figures() Stats {
 	if ms := s.lastStored.Load(); ms != 0 {
 		out.LastStored = time.UnixMilli(ms)
 	}
-	for _, to := range r.senders {
+	for _, to := range p.shards() {
 		out.Shards = append(out.Shards, ShardState{to.name, to.healthy.Load()})
 	}
 	return out
