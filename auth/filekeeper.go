@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
+	"time"
 
 	"streamrelay/auth/limits"
 )
@@ -141,7 +141,7 @@ func (k *fileKeeper) setTenant(_ context.Context, name string, t *Tenant) error 
 	})
 }
 
-// usage reads what a relay wrote down last; a file holds no more than that.
+// usage reads what relays wrote down last, which is some seconds old.
 func (k *fileKeeper) usage(_ context.Context, scopes []string, of []limits.Limits) ([]limits.Usage, error) {
 	used := make([]limits.Usage, len(scopes))
 	for i := range used {
@@ -152,9 +152,7 @@ func (k *fileKeeper) usage(_ context.Context, scopes []string, of []limits.Limit
 		return used, nil //nolint:nilerr // no relay ran here, or it keeps no state
 	}
 	for i, scope := range scopes {
-		if j := slices.IndexFunc(state.Spent, func(s limits.Spent) bool { return s.Scope == scope }); j >= 0 {
-			used[i] = state.Spent[j].Usage(state.At)
-		}
+		used[i] = limits.UsageOf(state.Spent, scope, of[i], state.At, time.Now())
 	}
 	return used, nil
 }

@@ -77,7 +77,7 @@ func editFile(path string, edit func(*keysFile) error) error {
 func lockFile(path string) (*os.File, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_RDONLY|os.O_CREATE, fileMode)
 	if err != nil {
-		return nil, fmt.Errorf("lock keys file: %w", err)
+		return nil, fmt.Errorf("make a lock: %w", err)
 	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockRetry) {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

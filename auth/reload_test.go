@@ -238,7 +238,7 @@ func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
 func (r *relayOf) spent(t *testing.T, key string) (period int64, spent, budget limits.Money) {
 	t.Helper()
 	rec, _ := r.Table().Lookup([]byte(key), time.Now().Unix())
-	for _, s := range r.limiter.Spent() {
+	for _, s := range r.limiter.Share(nil, false, false) {
 		if s.Scope == keyScope(rec.ID) {
 			return s.Day, s.DaySpent, rec.Limits.BudgetDay
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"streamrelay/auth/limits"
@@ -41,16 +40,21 @@ type stateHead struct {
 	Count  int            `json:"records"`
 }
 
+func (h *stateHead) state() *state {
+	s := &state{At: h.At, Marker: h.Marker, Seq: h.Seq, Pepper: h.Pepper, Spent: h.Spent}
+	if h.Proof != nil {
+		s.Proof = *h.Proof
+	}
+	return s
+}
+
 const (
 	stateFormat = 1
 	stateEnd    = "end\n"
 )
 
-// writeState replaces the file, mode 0600.
+// writeState replaces the file, mode 0600. The caller has its lock.
 func writeState(path string, s *state) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write keys.state_file: %w", err)
-	}
 	if err := replaceFile(path, s.encode, nil); err != nil {
 		return fmt.Errorf("write keys.state_file: %w", err)
 	}
@@ -91,6 +95,21 @@ func readState(path string) (*state, error) {
 	return s, nil
 }
 
+// readStateHead reads all of the file but tenants and records, which may be many.
+func readStateHead(path string) (*state, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	line, err := bufio.NewReaderSize(file, 64<<10).ReadBytes('\n')
+	var head stateHead
+	if err != nil || json.Unmarshal(line, &head) != nil || head.Format != stateFormat {
+		return nil, errState
+	}
+	return head.state(), nil
+}
+
 // decodeState reads what encode wrote, whole or not at all.
 func decodeState(r io.Reader) (*state, error) {
 	lines := bufio.NewReaderSize(r, 64<<10)
@@ -112,10 +131,7 @@ func decodeState(r io.Reader) (*state, error) {
 	if err := next(&head); err != nil || head.Format != stateFormat {
 		return nil, errState
 	}
-	s := &state{At: head.At, Marker: head.Marker, Seq: head.Seq, Pepper: head.Pepper, Spent: head.Spent}
-	if head.Proof != nil {
-		s.Proof = *head.Proof
-	}
+	s := head.state()
 	var row []byte
 	for range head.Tables {
 		if err := next(&row); err != nil {

@@ -3,7 +3,6 @@ package auth
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
 	"sync"
 	"sync/atomic"
@@ -15,9 +14,6 @@ import (
 	"streamrelay/auth/limits"
 	"streamrelay/configs"
 )
-
-// stateEvery is how often a relay writes down what its next run goes on with.
-const stateEvery = time.Minute
 
 // Options are what a Store is made of.
 type Options struct {
@@ -53,8 +49,6 @@ type Store struct {
 	reload  sync.Mutex
 	options Options // in force; protected by reload
 
-	saved   time.Time     // when the state was written last
-	took    time.Duration // and how long that took
 	stop    chan struct{}
 	stopped chan struct{}
 	close   sync.Once
@@ -109,7 +103,7 @@ func Open(o Options) (*Store, error) {
 		s.table = s.file.Table()
 		s.setKeeper(&fileKeeper{path: o.Keys.File, secret: pepper, state: o.Keys.StateFile})
 	}
-	go s.keepState()
+	go s.keepState(&stateKeeper{Store: s})
 	return s, nil
 }
 
@@ -221,49 +215,6 @@ func (s *Store) Close() {
 		} else {
 			s.file.Close()
 		}
-		s.writeState()
+		(&stateKeeper{Store: s, last: true}).write()
 	})
-}
-
-func (s *Store) keepState() {
-	defer close(s.stopped)
-	ticker := time.NewTicker(stateEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-ticker.C:
-			if time.Since(s.saved) > 20*s.took { // of a million keys it takes seconds
-				s.writeState()
-			}
-		}
-	}
-}
-
-// writeState writes the state where there is something to go on with.
-func (s *Store) writeState() {
-	s.reload.Lock()
-	path := s.options.Keys.StateFile
-	s.reload.Unlock()
-	if path == "" {
-		return
-	}
-	st := &state{}
-	if s.redis != nil {
-		if s.redis.marker() == "" {
-			return // nothing was ever heard of Redis: keep what an earlier run knew
-		}
-		st = s.redis.state()
-	}
-	st.At, st.Spent = time.Now().UTC(), s.limiter.Spent()
-	if s.redis == nil && len(st.Spent) == 0 {
-		return
-	}
-	began := time.Now()
-	err := writeState(path, st)
-	s.saved, s.took = time.Now(), time.Since(began)
-	if err != nil {
-		s.log.Warn().Err(fmt.Errorf("a restart goes on without it: %w", err)).Msg("state not written")
-	}
 }

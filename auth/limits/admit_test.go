@@ -247,7 +247,7 @@ func TestSpentMoneyOutlivesARestart(t *testing.T) {
 	l := newOwn(t, Options{Prices: prices})
 	g, _, _ := admitted(l, l.Account("key:k", Limits{BudgetDay: Dollar, BudgetMonth: 5 * Dollar}, 0), Ask{Model: []byte("m")})
 	g.Settle(&Outcome{Sent: true, Known: true, Output: 700_000, Model: []byte("m")})
-	list := l.Spent()
+	list := l.Share(nil, false, true)
 	next := newOwn(t, Options{Prices: prices})
 	next.Restore(list)
 	a := next.Account("key:k", Limits{BudgetDay: Dollar}, 0)

@@ -23,13 +23,16 @@ const (
 	callers     = 16 // of the background, at the same time
 )
 
+// ShareEvery is how often relays that share a state file are to look at it.
+const ShareEvery = 5 * time.Second
+
 // Options say where limits are shared.
 type Options struct {
 	// Client returns the connection to Redis, or nil while it is away. A nil
 	// Client means that limits are this process's own.
 	Client   func() rueidis.Client
 	Prefix   string // of every key in Redis
-	Instance string // tells this process, in this run, from every other
+	Instance string // tells this process, in this run, from every other; never ""
 	Refuse   bool   // see SetRefuse
 	Prices   Prices // see SetPrices
 	// Called is told how long each call to Redis took, and must not wait; nil:
@@ -54,10 +57,12 @@ type Limiter struct {
 	refuse    atomic.Bool
 	prices    atomic.Pointer[Prices]
 
+	used atomic.Bool // since Used was asked last
+
 	mu       sync.Mutex
 	accounts map[string]*Account
 	active   []*Account       // to be looked at by the next tick
-	restored map[string]Spent // of accounts that were not asked for yet
+	others   map[string]Spent // what others spent, as a state file says
 
 	stop, stopped chan struct{}
 }
@@ -161,9 +166,8 @@ func (l *Limiter) Account(scope string, limits Limits, order int64) *Account {
 	a := l.accounts[scope]
 	if a == nil {
 		a = newAccount(l, scope)
-		if s, ok := l.restored[scope]; ok {
+		if s, ok := l.others[scope]; ok {
 			a.restore(s)
-			delete(l.restored, scope)
 		}
 		l.accounts[scope] = a
 	}
@@ -226,6 +230,7 @@ func (l *Limiter) sweep(last bool) {
 		})
 	}
 	wg.Wait()
+	l.used.Store(true)
 }
 
 // share is this relay's part of a limit while Redis is away.

@@ -1,0 +1,228 @@
+package limits
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Spent is what was used of one account's limits, as a state file keeps it.
+type Spent struct {
+	Scope      string `json:"scope"`
+	Instance   string `json:"instance,omitempty"` // the relay that used it; "": those that have ended, and those known by Redis
+	Day        int64  `json:"day"`                // 20261124
+	DaySpent   Money  `json:"day_spent"`
+	Month      int64  `json:"month"` // 202611
+	MonthSpent Money  `json:"month_spent"`
+
+	// When the buckets are full again, Unix ns, and the requests under way.
+	RequestsFull int64 `json:"requests_full,omitempty"`
+	TokensFull   int64 `json:"tokens_full,omitempty"`
+	Concurrent   int64 `json:"concurrent,omitempty"`
+}
+
+// current takes out what is of periods that are over, and reports whether
+// anything is left.
+func (s *Spent) current(now, day, month int64) bool {
+	if s.Day != day {
+		s.Day, s.DaySpent = day, 0
+	}
+	if s.Month != month {
+		s.Month, s.MonthSpent = month, 0
+	}
+	return s.DaySpent > 0 || s.MonthSpent > 0 || s.RequestsFull > now || s.TokensFull > now || s.Concurrent > 0
+}
+
+// add adds what another relay spent of the same account in the same periods.
+func (s *Spent) add(o Spent) {
+	s.DaySpent += o.DaySpent
+	s.MonthSpent += o.MonthSpent
+	s.RequestsFull = max(s.RequestsFull, o.RequestsFull)
+	s.TokensFull = max(s.TokensFull, o.TokensFull)
+}
+
+// Used reports whether anything was used of limits since it was asked last.
+func (l *Limiter) Used() bool { return l.used.Swap(false) }
+
+// Share is how relays that share a state file, such as two of which one takes
+// over, know what all of them spent: each has an entry of its own for an account
+// and adds up those of the others. It takes over what the file has, and returns
+// what it is to have; the caller keeps others from writing in between. read is
+// false where there is no file or it cannot be read: then what others spent stays
+// as it was known. last says that this relay has ended: its entries become part
+// of the one of all that have.
+//
+// With Redis, which adds up by itself, there is one entry for an account: the
+// most that is known to be spent.
+func (l *Limiter) Share(file []Spent, read, last bool) []Spent {
+	now := l.now()
+	day, _ := periodOf(now, false)
+	month, _ := periodOf(now, true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !read {
+		file = l.othersLocked()
+	}
+	var list []Spent
+	ended := map[string]int{} // where in list an account's entry without a relay is
+	for _, s := range file {
+		if s.Instance != l.o.Instance && s.current(now, day, month) {
+			if s.Instance == "" {
+				ended[s.Scope] = len(list)
+			}
+			list = append(list, s)
+		}
+	}
+	if read && !l.shared() {
+		l.takeLocked(list)
+	}
+	for scope, a := range l.accounts {
+		s := a.spent(now)
+		switch {
+		case last:
+			s.Concurrent = 0
+		case !l.shared():
+			s.Instance = l.o.Instance
+		}
+		if !s.current(now, day, month) {
+			continue
+		}
+		i, there := ended[scope]
+		switch {
+		case s.Instance != "" || !there:
+			list = append(list, s)
+		case l.shared():
+			list[i].DaySpent, list[i].MonthSpent = max(list[i].DaySpent, s.DaySpent), max(list[i].MonthSpent, s.MonthSpent)
+		default:
+			list[i].add(s)
+		}
+	}
+	return list
+}
+
+// spent is what this relay spent, or with Redis what is known of all.
+func (a *Account) spent(now int64) Spent {
+	s := Spent{Scope: a.scope}
+	for _, x := range []struct {
+		p      *purse
+		period *int64
+		spent  *Money
+	}{{&a.day, &s.Day, &s.DaySpent}, {&a.month, &s.Month, &s.MonthSpent}} {
+		x.p.mu.Lock()
+		*x.period, *x.spent = x.p.period, x.p.mine
+		if a.l.shared() {
+			*x.spent += x.p.others
+		}
+		x.p.mu.Unlock()
+	}
+	if !a.l.shared() {
+		full := func(m *meter) int64 {
+			if limit, _, reset := m.level(now); limit > 0 && reset > 0 {
+				return now + int64(reset)
+			}
+			return 0
+		}
+		s.RequestsFull, s.TokensFull, s.Concurrent = full(&a.requests), full(&a.tokens), a.slots.used.Load()
+	}
+	return s
+}
+
+// othersLocked is what is known of others, in the form of a file.
+func (l *Limiter) othersLocked() []Spent {
+	var list []Spent
+	for scope, s := range l.others {
+		if l.accounts[scope] == nil {
+			s.Scope, s.Instance = scope, ""
+			list = append(list, s)
+		}
+	}
+	for scope, a := range l.accounts {
+		s := Spent{Scope: scope}
+		a.day.mu.Lock()
+		s.Day, s.DaySpent = a.day.period, a.day.others
+		a.day.mu.Unlock()
+		a.month.mu.Lock()
+		s.Month, s.MonthSpent = a.month.period, a.month.others
+		a.month.mu.Unlock()
+		list = append(list, s)
+	}
+	return list
+}
+
+// Restore takes over what a file has before the first request. With Redis, which
+// knows better, it is used until Redis answers.
+func (l *Limiter) Restore(file []Spent) {
+	now := l.now()
+	day, _ := periodOf(now, false)
+	month, _ := periodOf(now, true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.takeLocked(slices.DeleteFunc(slices.Clone(file), func(s Spent) bool { return !s.current(now, day, month) }))
+}
+
+// takeLocked makes the sums of list, of current periods, what others spent.
+func (l *Limiter) takeLocked(list []Spent) {
+	l.others = make(map[string]Spent, len(list))
+	now := l.now()
+	day, _ := periodOf(now, false)
+	month, _ := periodOf(now, true)
+	for _, s := range list {
+		s.current(now, day, month)
+		sum := s
+		if was, there := l.others[s.Scope]; there {
+			sum.add(was)
+		}
+		l.others[s.Scope] = sum
+	}
+	for scope, a := range l.accounts {
+		a.restore(l.others[scope])
+	}
+}
+
+// restore makes s what others spent.
+func (a *Account) restore(s Spent) {
+	now := a.l.now()
+	for _, x := range []struct {
+		p      *purse
+		period int64
+		spent  Money
+	}{{&a.day, s.Day, s.DaySpent}, {&a.month, s.Month, s.MonthSpent}} {
+		x.p.mu.Lock()
+		x.p.rollLocked(now)
+		x.p.others = 0
+		if x.p.period == x.period {
+			x.p.others = x.spent
+		}
+		x.p.mu.Unlock()
+	}
+}
+
+// UsageOf adds up what a state file, written at a time, says of an account.
+func UsageOf(file []Spent, scope string, limits Limits, written, now time.Time) Usage {
+	day, _ := periodOf(now.UnixNano(), false)
+	month, _ := periodOf(now.UnixNano(), true)
+	var u Usage
+	level := func(full, perMinute int64) int64 {
+		if perMinute == 0 || full <= now.UnixNano() {
+			return 0
+		}
+		return int64(math.Ceil(float64(full-now.UnixNano()) / 1000 / emission(perMinute)))
+	}
+	for _, s := range file {
+		if s.Scope != scope {
+			continue
+		}
+		u.Requests += level(s.RequestsFull, limits.Requests)
+		u.Tokens += level(s.TokensFull, limits.Tokens)
+		if s.current(now.UnixNano(), day, month) {
+			u.Day += s.DaySpent
+			u.Month += s.MonthSpent
+		}
+		if now.Sub(written) < 3*ShareEvery { // else whoever wrote it is gone, or idle
+			u.Concurrent += s.Concurrent
+		}
+	}
+	u.Requests = min(u.Requests, bucket(limits.Requests, limits.burst()))
+	u.Tokens = min(u.Tokens, bucket(limits.Tokens, limits.burst()))
+	return u
+}
