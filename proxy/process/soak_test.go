@@ -33,10 +33,10 @@ upstreams:
 
 // soakSample is what the process holds at a moment.
 type soakSample struct {
-	at                             time.Duration
-	goroutines, fds, streams       float64
-	rss, heap, spooled, queued     float64
-	lastReload, reloadFine, redisU float64
+	at                     time.Duration
+	goroutines, fds        float64
+	rss, heap              float64
+	lastReload, reloadFine float64
 }
 
 // TestSoak runs a relay with everything on under a steady load of JSON, streams
@@ -200,9 +200,9 @@ func (r *relay) soakSample(at time.Duration) soakSample {
 		r.t.Fatal(err)
 	}
 	return soakSample{
-		at: at, goroutines: m["go_goroutines"], fds: float64(len(fds)), streams: m["relay_active_streams"],
-		rss: m["process_resident_memory_bytes"], heap: m["go_memstats_heap_inuse_bytes"], spooled: m["relay_log_spool_rows"],
-		lastReload: m["relay_config_last_reload_timestamp_seconds"], reloadFine: m["relay_config_last_reload_successful"], redisU: m["relay_redis_up"],
+		at: at, goroutines: m["go_goroutines"], fds: float64(len(fds)),
+		rss: m["process_resident_memory_bytes"], heap: m["go_memstats_heap_inuse_bytes"],
+		lastReload: m["relay_config_last_reload_timestamp_seconds"], reloadFine: m["relay_config_last_reload_successful"],
 	}
 }
 
