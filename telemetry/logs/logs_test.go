@@ -74,6 +74,24 @@ func testID(ns int64, i int) [16]byte {
 	return id
 }
 
+// makeTables makes those of c at address.
+func makeTables(t *testing.T, address string, c *configs.Config) {
+	t.Helper()
+	conn, err := clickhouse.Dial(t.Context(), address, clickhouse.FromConfig(&c.ClickHouse))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	schema := clickhouse.SchemaOf(c)
+	steps, err := conn.Pending(t.Context(), schema)
+	if err == nil {
+		err = conn.Apply(t.Context(), schema, steps, "test", func(clickhouse.Step) {})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // both returns the same log in files and in ClickHouse.
 func both(t *testing.T) map[string]source {
 	t.Helper()
@@ -83,19 +101,7 @@ func both(t *testing.T) map[string]source {
 	s := chtest.Start(t)
 	store := configs.Default()
 	store.RequestLog.Dir, store.RequestLog.Bodies, store.ClickHouse.Address = t.TempDir(), "all", s.Native
-	conn, err := clickhouse.Dial(t.Context(), s.Native, clickhouse.FromConfig(&store.ClickHouse))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	schema := clickhouse.SchemaOf(store)
-	steps, err := conn.Pending(t.Context(), schema)
-	if err == nil {
-		err = conn.Apply(t.Context(), schema, steps, "test", func(clickhouse.Step) {})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	makeTables(t, s.Native, store)
 	fill(t, store)
 	sources := make(map[string]source)
 	for name, c := range map[string]*configs.Config{"files": files, "clickhouse": store} {
@@ -203,6 +209,48 @@ func TestFilesAndClickHouseGiveTheSameAnswers(t *testing.T) {
 	}
 	if last["files"] != last["clickhouse"] || strings.Count(last["files"], "{By:") != 12 {
 		t.Errorf("usage of files:\n%s\nof clickhouse:\n%s", last["files"], last["clickhouse"])
+	}
+}
+
+// TestShardsWithoutAClusterAreReadTogether: what one server has and what the
+// other has is one log.
+func TestShardsWithoutAClusterAreReadTogether(t *testing.T) {
+	a, b := chtest.Start(t), chtest.Start(t)
+	c := configs.Default()
+	c.RequestLog.Dir, c.RequestLog.Bodies = t.TempDir(), "all"
+	for _, s := range []*chtest.Server{a, b} {
+		c.ClickHouse.Shards = append(c.ClickHouse.Shards, []string{"127.0.0.1:1", s.Native}) // the first replica is down
+		makeTables(t, s.Native, c)
+	}
+	fill(t, c)
+	if a.Count("SELECT count() FROM relay.request_log") == 0 || b.Count("SELECT count() FROM relay.request_log") == 0 {
+		t.Fatal("all rows are at one server")
+	}
+	var warned []string
+	s, end, err := open(t.Context(), c, false, nil, func(text string) { warned = append(warned, text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	rows, err := s.newest(t.Context(), &filter{}, 10)
+	if err != nil || len(rows) != 10 || rows[9].ClientRequestID != "mine-599" || rows[0].ClientRequestID != "mine-590" {
+		t.Errorf("the newest 10: %d, %v", len(rows), err)
+	}
+	n := 0
+	if err := s.scan(t.Context(), &filter{}, func(*requestlog.Row) error { n++; return nil }); err != nil || n != requests {
+		t.Errorf("%d rows: %v", n, err)
+	}
+	groups, err := s.usage(t.Context(), &filter{}, []string{"tenant"})
+	if err != nil || len(groups) != 2 || groups[0].Requests != 300 || groups[1].Requests != 300 || groups[0].Errors+groups[1].Errors != 72 || groups[0].TTFT50 != 0 {
+		t.Errorf("%+v, %v", groups, err)
+	}
+	if len(warned) != 1 || !strings.Contains(warned[0], "clickhouse.cluster") {
+		t.Errorf("warned %q", warned)
+	}
+	for _, id := range []string{"mine-5", "mine-105", "mine-205", "mine-305", "mine-405", "mine-505"} {
+		if _, err := findBody(t.Context(), s, id); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
 	}
 }
 

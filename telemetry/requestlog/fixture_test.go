@@ -17,6 +17,7 @@ import (
 	"streamrelay/telemetry"
 	"streamrelay/telemetry/clickhouse"
 	"streamrelay/telemetry/clickhouse/chtest"
+	"streamrelay/telemetry/spool"
 )
 
 // request is the i-th exchange of a test: most often a stream that went well,
@@ -172,4 +173,19 @@ func wantStored(tb testing.TB, s *chtest.Server, want sums) {
 	if w := text(want.rows, want.input, want.output, want.cost); got != w {
 		tb.Errorf("the view has %s, want %s (rows, input, output, cost)", got, w)
 	}
+}
+
+// onlyBlock returns the one block in the files below dir.
+func onlyBlock(tb testing.TB, dir string) *Block {
+	tb.Helper()
+	files, err := spool.Files(dir)
+	if err != nil || len(files) != 1 {
+		tb.Fatalf("%+v, %v", files, err)
+	}
+	b := new(Block)
+	n := 0
+	if _, err := spool.Blocks(files[0].Path, nil, func(_ *spool.Header, frame []byte) error { n++; return b.Unpack(frame) }); err != nil || n != 1 {
+		tb.Fatalf("%d blocks: %v", n, err)
+	}
+	return b
 }

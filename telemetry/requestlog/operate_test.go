@@ -48,6 +48,39 @@ func TestRowsWaitForAMissingTableAndAreSentOnceItIsThere(t *testing.T) {
 	wantStored(t, s, want)
 }
 
+// TestSmallBlocksGoTogetherWhereThereAreTooManyParts: after code 252 blocks wait
+// in the spool, and several of them are one INSERT; each row is there once, also
+// where an acknowledgement of such an INSERT is lost.
+func TestSmallBlocksGoTogetherWhereThereAreTooManyParts(t *testing.T) {
+	s, o := store(t)
+	o.BlockRows, o.Interval = 50, 10*time.Millisecond
+	s.Fault("exception", "code", "252", "inserts", "1", "count", "5")
+	r := New(o)
+	var want sums
+	recordAll(r, &want, 0, 50)
+	eventually(t, "the server has too many parts", func() bool { return s.Hits() > 0 })
+	recordAll(r, &want, 50, 2000)
+	eventually(t, "the rows are sealed", func() bool { return r.Stats().Sealed == 2000 })
+	s.Fault("drop-ack", "count", "1", "inserts", "1")
+	eventually(t, "the rows are stored", func() bool { return r.Stats().Stored == 2000 })
+	if got := r.Stats(); got.Inserts > 20 { // of 40 blocks and more
+		t.Errorf("%+v", got)
+	}
+	wantStored(t, s, want)
+	eventually(t, "blocks go as they are sealed again", func() bool {
+		recordAll(r, &want, int(want.rows), int(want.rows)+10)
+		return r.log.shards()[0].healthy.Load()
+	})
+	eventually(t, "the rows are stored", func() bool { return r.Stats().Stored == want.rows })
+	if err := r.Close(time.Second); err != nil {
+		t.Error(err)
+	}
+	if got := r.Stats(); got.Waiting != 0 || got.Dropped != 0 {
+		t.Errorf("%+v", got)
+	}
+	wantStored(t, s, want)
+}
+
 func TestABlockThatIsNeverTakenIsPutAsideAndTheQueueGoesOn(t *testing.T) {
 	s, o := store(t)
 	var log journal
