@@ -73,10 +73,7 @@ func BenchmarkColumns(b *testing.B) {
 	batch := NewBatch()
 	for b.Loop() {
 		batch.Reset()
-		for i := range records.list {
-			s.reader.read(records, i)
-			batch.Append(&s.reader.Row)
-		}
+		batch.fill(&s.filler, records)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(batch.Rows()), "ns/row")
 }
@@ -125,19 +122,22 @@ func batchOf(list []*telemetry.Request) *Batch {
 			room = records.add(list[n])
 		}
 		list = list[n:]
-		for i := range records.list {
-			s.reader.read(records, i)
-			b.Append(&s.reader.Row)
-		}
+		b.fill(&s.filler, records)
 	}
 	return b
 }
 
 // rowOf returns the row of an exchange, as s makes it.
-func (s *rows) rowOf(q *telemetry.Request) Row {
+func (s *rows) rowOf(q *telemetry.Request) (row Row) {
 	records := newRecords(1)
 	records.names = s.names.Load()
 	records.add(q)
-	s.reader.read(records, 0)
-	return s.reader.Row
+	b := NewBatch()
+	b.fill(&s.filler, records)
+	block, err := copyOf(b)
+	if err != nil {
+		panic(err)
+	}
+	block.Row(0, &row)
+	return row
 }

@@ -21,8 +21,8 @@ import (
 	"streamrelay/telemetry/spool"
 )
 
-// fixed returns a batch of rows that are the same in every run.
-func fixed(n int) *Batch {
+// fixedBatch returns a batch of rows that are the same in every run.
+func fixedBatch(n int) *Batch {
 	list := requests(n)
 	for i, q := range list {
 		q.ID = [16]byte{0x01, 0x9a, 0xb2, 0xc3, 0xd4, 0xe5, 0x70, 0x01, 0x80, 0xff, 1, 2, 3, 4, 5, byte(i)}
@@ -36,7 +36,7 @@ func fixed(n int) *Batch {
 
 func TestBlockBytes(t *testing.T) {
 	var native proto.Buffer
-	if err := encode(&native, fixed(3)); err != nil {
+	if err := encode(&native, fixedBatch(3)); err != nil {
 		t.Fatal(err)
 	}
 	golden := filepath.Join("testdata", "block.hex")
@@ -119,7 +119,7 @@ func TestBlocksOfEarlierVersionsAreReadAndStored(t *testing.T) {
 }
 
 func TestRowsComeBackAsTheyWereAppended(t *testing.T) {
-	b := fixed(100)
+	b := fixedBatch(100)
 	block, err := copyOf(b)
 	if err != nil {
 		t.Fatal(err)
@@ -344,7 +344,7 @@ func TestTheEngineReadsWhatRecoveryKept(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	var native proto.Buffer
-	if err := encode(&native, fixed(3)); err != nil {
+	if err := encode(&native, fixedBatch(3)); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(native.Buf)

@@ -80,12 +80,18 @@ type columns struct {
 	cost                                                     nullable
 	duration, upstreamHead, firstEvent, ttft, overhead       proto.ColUInt64
 	gapP50, gapMax, events, contentEvents, bytesIn, bytesOut proto.ColUInt64
-	clientIP                                                 proto.ColIPv6
-	userAgent                                                *dict
-	tryUpstream, tryCredential                               *dicts
-	tryStatus                                                *proto.ColArr[uint16]
-	tryFailure                                               *dicts
-	traceID, parentSpanID                                    proto.ColStr
+
+	// The same columns, as records have their numbers.
+	tokens [numTokens]*proto.ColUInt64
+	times  [numTimes]*proto.ColUInt64
+	counts [numCounts]*proto.ColUInt64
+
+	clientIP                   proto.ColIPv6
+	userAgent                  *dict
+	tryUpstream, tryCredential *dicts
+	tryStatus                  *proto.ColArr[uint16]
+	tryFailure                 *dicts
+	traceID, parentSpanID      proto.ColStr
 }
 
 // input lists the columns under their names in the table.
@@ -115,13 +121,17 @@ func (c *columns) list() proto.Input {
 }
 
 func newColumns() *columns {
-	return &columns{
+	c := &columns{
 		instance: newDict(maxDict), tenant: newDict(maxDict), keyID: newDict(maxDict), method: newDict(64), endpoint: newDict(maxDict), model: newDict(maxDict),
 		upstream: newDict(maxDict), credential: newDict(maxDict), endReason: newDict(maxDict), err: newDict(maxDict),
 		userAgent:   newDict(1024), // clients choose it
 		tryUpstream: newDicts(), tryCredential: newDicts(), tryFailure: newDicts(),
 		tryStatus: &proto.ColArr[uint16]{Data: new(proto.ColUInt16)},
 	}
+	c.tokens = [numTokens]*proto.ColUInt64{&c.input, &c.output, &c.cached, &c.cacheWrite, &c.thought}
+	c.times = [numTimes]*proto.ColUInt64{&c.duration, &c.upstreamHead, &c.firstEvent, &c.ttft, &c.overhead, &c.gapP50, &c.gapMax}
+	c.counts = [numCounts]*proto.ColUInt64{&c.events, &c.contentEvents, &c.bytesIn, &c.bytesOut}
+	return c
 }
 
 // add appends row, copying its text.
@@ -165,20 +175,28 @@ func (c *columns) add(row *Row) {
 	c.bytesOut = append(c.bytesOut, row.BytesOut)
 	c.clientIP = append(c.clientIP, row.ClientIP)
 	c.userAgent.add(row.UserAgent)
-	for i := range row.Tries {
-		t := &row.Tries[i]
-		c.tryUpstream.of.add(t.Upstream)
-		c.tryCredential.of.add(t.Credential)
-		c.tryStatus.Data.Append(t.Status)
-		c.tryFailure.of.add(t.Failure)
+	for _, t := range row.Tries {
+		c.addTry(t.Upstream, t.Credential, t.Status, t.Failure)
 	}
-	tries := uint64(len(c.tryUpstream.of.keys))
-	c.tryUpstream.ends = append(c.tryUpstream.ends, tries)
-	c.tryCredential.ends = append(c.tryCredential.ends, tries)
-	c.tryStatus.Offsets = append(c.tryStatus.Offsets, tries)
-	c.tryFailure.ends = append(c.tryFailure.ends, tries)
+	c.endTries()
 	c.traceID.Append(row.TraceID)
 	c.parentSpanID.Append(row.ParentSpanID)
+}
+
+// addTry appends an element to the arrays of the row that endTries ends.
+func (c *columns) addTry(upstream, credential string, status uint16, failure string) {
+	c.tryUpstream.of.add(upstream)
+	c.tryCredential.of.add(credential)
+	c.tryStatus.Data.Append(status)
+	c.tryFailure.of.add(failure)
+}
+
+func (c *columns) endTries() {
+	n := uint64(len(c.tryUpstream.of.keys))
+	c.tryUpstream.ends = append(c.tryUpstream.ends, n)
+	c.tryCredential.ends = append(c.tryCredential.ends, n)
+	c.tryStatus.Offsets = append(c.tryStatus.Offsets, n)
+	c.tryFailure.ends = append(c.tryFailure.ends, n)
 }
 
 // UsageName is the name of a value of telemetry.UsageSource.

@@ -38,20 +38,26 @@ func (d *dict) clear() {
 }
 
 // add appends a row with the value v, which it copies where it keeps it.
-func (d *dict) add(v string) {
-	n := len(v)
-	if n == 0 {
-		d.keys = append(d.keys, 0)
-		return
+func (d *dict) add(v string) { d.keys = append(d.keys, d.id(v)) }
+
+// id is the number of the value v, which it copies where it keeps it.
+func (d *dict) id(v string) uint16 {
+	if v == "" {
+		return 0
 	}
-	h := int(v[0]) ^ int(v[n-1])*7 ^ int(v[n/2])*3 ^ n
-	at := &d.recent[h&(len(d.recent)-1)]
+	at := &d.recent[short(v)&(len(d.recent)-1)]
 	id := *at
 	if d.values[id] != v {
 		id = d.find(v)
 		*at = id
 	}
-	d.keys = append(d.keys, id)
+	return id
+}
+
+// short is a hash of a few bytes of v, which is not empty.
+func short(v string) int {
+	n := len(v)
+	return int(v[0]) ^ int(v[n-1])*7 ^ int(v[n/2])*3 ^ n
 }
 
 func (d *dict) find(v string) uint16 {

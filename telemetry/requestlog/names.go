@@ -58,21 +58,26 @@ func (n *names) setModels(known []string, prices map[string]configs.Price) {
 // model returns the model that a request named, nil where it named none that is
 // known. A name that an upstream has just answered with 2xx becomes known: a
 // client cannot invent one.
-func (r *reader) model(n *names, q *record, name string) *model {
+func (f *filler) model(q *record, name string) *model {
 	if name == "" {
 		return nil
 	}
-	if m := n.models[name]; m != nil {
+	at := &f.recent[short(name)&(len(f.recent)-1)]
+	if m := *at; m != nil && m.name == name {
 		return m
 	}
-	if m := r.learned[name]; m != nil {
-		return m
+	m := f.names.models[name]
+	if m == nil {
+		m = f.learned[name]
 	}
-	if q.upstreamStatus < 200 || q.upstreamStatus > 299 || len(name) > maxText || len(r.learned) == maxModels || !utf8.ValidString(name) {
-		return nil
+	if m == nil {
+		if q.upstreamStatus < 200 || q.upstreamStatus > 299 || len(name) > maxText || len(f.learned) == maxModels || !utf8.ValidString(name) {
+			return nil
+		}
+		m = &model{name: strings.Clone(name)}
+		f.learned[m.name] = m
 	}
-	m := &model{name: strings.Clone(name)}
-	r.learned[m.name] = m
+	*at = m
 	return m
 }
 

@@ -14,13 +14,15 @@ func newPrice(p configs.Price) *price {
 	return &price{p.Input * 1000, p.Output * 1000, p.Cached * 1000, p.CacheWrite * 1000}
 }
 
-// cost is what the tokens of row cost. Cached tokens, and those written to the
-// cache, are part of the input except where the provider counts them apart.
-func (p *price) cost(row *Row, apart bool) int64 {
-	input := float64(row.Input)
+// cost is what tokens cost, in their order in a record. Cached tokens, and those
+// written to the cache, are part of the input except where the provider counts
+// them apart.
+func (p *price) cost(tokens *[numTokens]int64, apart bool) int64 {
+	of := func(i int) float64 { return float64(count(tokens[i])) }
+	input, output, cached, cacheWrite := of(0), of(1), of(2), of(3)
 	if !apart {
-		input = max(0, input-float64(row.Cached)-float64(row.CacheWrite))
+		input = max(0, input-cached-cacheWrite)
 	}
-	nano := input*p.input + float64(row.Cached)*p.cached + float64(row.CacheWrite)*p.cacheWrite + float64(row.Output)*p.output
+	nano := input*p.input + cached*p.cached + cacheWrite*p.cacheWrite + output*p.output
 	return int64(min(math.Round(nano), math.MaxInt64/2))
 }

@@ -2,7 +2,6 @@ package requestlog
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"unsafe"
 
 	"streamrelay/telemetry"
@@ -14,11 +13,10 @@ import (
 // many cold lines of memory for each request.
 type record struct {
 	id, traceID, client [16]byte
-	usage               telemetry.Usage
-
-	start, duration, upstreamHead, firstEvent, ttft, overhead int64 // as in Request
-	gapP50, gapMax                                            int64
-	events, contentEvents, bytesIn, bytesOut                  int64
+	start               int64            // Unix nanoseconds
+	tokens              [numTokens]int64 // -1: not named
+	times               [numTimes]int64  // nanoseconds
+	counts              [numCounts]int64
 
 	parentID                       [8]byte
 	text                           uint32 // where its texts begin, one after the other
@@ -30,6 +28,14 @@ type record struct {
 	attempts, tries                uint8 // as they are, and how many stand behind the texts
 	stream                         bool
 }
+
+// How many numbers of a kind a record has; columns.tokens and so on are in the
+// same order.
+const (
+	numTokens = 5
+	numTimes  = 7
+	numCounts = 4
+)
 
 // The texts of a record.
 const (
@@ -84,13 +90,14 @@ func (b *records) add(q *telemetry.Request) (room bool) {
 	if q.Client.IsValid() {
 		r.client = q.Client.As16()
 	}
-	r.usage = q.Usage
-	r.start, r.duration, r.upstreamHead, r.firstEvent, r.ttft, r.overhead = q.Start, q.Duration, q.UpstreamHead, q.FirstEvent, q.TTFT, q.Overhead
-	r.gapP50, r.gapMax = 0, 0
+	r.start = q.Start
+	r.tokens = [numTokens]int64{q.Usage.Input, q.Usage.Output, q.Usage.Cached, q.Usage.CacheWrite, q.Usage.Reasoning}
+	gapP50, gapMax := int64(0), int64(0)
 	if q.Gaps != nil && q.Gaps.N > 0 {
-		r.gapP50, r.gapMax = gapMedian(q.Gaps), q.Gaps.Max
+		gapP50, gapMax = gapMedian(q.Gaps), q.Gaps.Max
 	}
-	r.events, r.contentEvents, r.bytesIn, r.bytesOut = q.Events, q.ContentEvents, q.BytesIn, q.BytesOut
+	r.times = [numTimes]int64{q.Duration, q.UpstreamHead, q.FirstEvent, q.TTFT, q.Overhead, gapP50, gapMax}
+	r.counts = [numCounts]int64{q.Events, q.ContentEvents, q.BytesIn, q.BytesOut}
 	r.status, r.upstreamStatus = uint16(q.Status), uint16(q.UpstreamStatus)
 	r.endpoint, r.upstream, r.credential = int16(q.Endpoint), int16(q.Upstream), int16(q.Credential)
 	r.end, r.usageSource, r.stream = q.End, q.UsageSource, q.Stream
@@ -124,98 +131,6 @@ func (b *records) put(r *record, which int, s []byte) {
 }
 
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
-
-// reader makes rows of records. It belongs to the sealer.
-type reader struct {
-	Row
-	learned map[string]*model // that upstreams have answered to
-	texts   [numTexts]string
-	hex     [48]byte
-}
-
-// read makes r.Row the row of the i-th record. Its text is b's memory, or r's,
-// until the next one is read.
-func (r *reader) read(b *records, i int) {
-	n, q, row := b.names, &b.list[i], &r.Row
-	rest := b.text[q.text:]
-	for t, length := range q.lengths {
-		r.texts[t] = unsafe.String(unsafe.SliceData(rest), length)
-		rest = rest[length:]
-	}
-	model := r.model(n, q, r.texts[textModel])
-	row.ID, row.Start, row.Instance = q.id, q.start/1e6, n.instance
-	if row.ClientRequestID = r.texts[textRequestID]; isID(row.ClientRequestID, &q.id) {
-		row.ClientRequestID = ""
-	}
-	row.Tenant, row.KeyID, row.Method = r.texts[textTenant], r.texts[textKey], r.texts[textMethod]
-	row.Endpoint, row.Upstream, row.Credential = n.endpoint(int(q.endpoint)), n.upstream(int(q.upstream)), n.credential(int(q.upstream), int(q.credential))
-	row.Model, row.ModelRequested = "", ""
-	if model != nil {
-		row.Model = model.name
-	} else if asked := r.texts[textModel]; asked != "" {
-		row.Model, row.ModelRequested = other, asked[:min(len(asked), maxText)]
-	}
-	row.UpstreamID = r.texts[textUpstreamID]
-	row.Status, row.UpstreamStatus = q.status, q.upstreamStatus
-	row.EndReason, row.Error = min(q.end, telemetry.Internal).String(), r.texts[textError]
-	row.Stream, row.Attempts = q.stream, q.attempts
-
-	row.UsageSource = q.usageSource
-	row.Input, row.Output, row.Cached, row.CacheWrite, row.Thought = 0, 0, 0, 0, 0
-	row.Cost, row.CostKnown = 0, false
-	if q.usageSource != telemetry.UsageUnknown {
-		u := &q.usage
-		row.Input, row.Output, row.Cached = count(u.Input), count(u.Output), count(u.Cached)
-		row.CacheWrite, row.Thought = count(u.CacheWrite), count(u.Reasoning)
-		if model != nil && model.price != nil {
-			row.Cost, row.CostKnown = model.price.cost(row, n.excludesCache(int(q.upstream))), true
-		}
-	}
-	row.Duration, row.UpstreamHead, row.FirstEvent = micros(q.duration), micros(q.upstreamHead), micros(q.firstEvent)
-	row.TTFT, row.Overhead = micros(q.ttft), micros(q.overhead)
-	row.GapP50, row.GapMax = micros(q.gapP50), micros(q.gapMax)
-	row.Events, row.ContentEvents = count(q.events), count(q.contentEvents)
-	row.BytesIn, row.BytesOut = count(q.bytesIn), count(q.bytesOut)
-	row.ClientIP, row.UserAgent = q.client, r.texts[textUserAgent]
-
-	row.Tries = row.Tries[:0]
-	for range q.tries {
-		at := func(i int) int { return int(int16(binary.LittleEndian.Uint16(rest[i:]))) }
-		row.Tries = append(row.Tries, Try{
-			n.upstream(at(0)), n.credential(at(0), at(2)), uint16(at(4)),
-			min(telemetry.UpstreamFailure(rest[6]), telemetry.FailureUnknown).String(),
-		})
-		rest = rest[tryBytes:]
-	}
-	row.TraceID, row.ParentSpanID = "", ""
-	if q.traceID != [16]byte{} {
-		hex.Encode(r.hex[:32], q.traceID[:])
-		hex.Encode(r.hex[32:], q.parentID[:])
-		row.TraceID, row.ParentSpanID = unsafe.String(&r.hex[0], 32), unsafe.String(&r.hex[32], 16)
-	}
-}
-
-// isID reports whether text is id as telemetry.AppendID writes it.
-func isID(text string, id *[16]byte) bool {
-	const digits = "0123456789abcdef"
-	if len(text) != 36 {
-		return false
-	}
-	at := 0
-	for i, b := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			if text[at] != '-' {
-				return false
-			}
-			at++
-		}
-		if text[at] != digits[b>>4] || text[at+1] != digits[b&15] {
-			return false
-		}
-		at += 2
-	}
-	return true
-}
 
 // count is n, or 0 where nothing was said.
 func count(n int64) uint64 { return uint64(max(n, 0)) }

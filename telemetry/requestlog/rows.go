@@ -35,7 +35,7 @@ type rows struct {
 	columns pool[Batch]
 
 	// What follows is the sealer's own.
-	reader reader
+	filler filler
 	held   []*records // taken, and not yet in columns
 	cur    *Batch
 	first  int64 // Unix milliseconds: when the first row in cur came
@@ -59,7 +59,7 @@ func newRowsOf(o *Options, shards int, dropped *atomic.Uint64) *rows {
 	n := 2*shards + 8
 	s := &rows{
 		blockRows: min(o.BlockRows, maxDict), shards: make([]shard, shards), full: make(chan *records, n), came: make(chan struct{}, 1),
-		reader: reader{learned: make(map[string]*model)}, dropped: dropped,
+		filler: filler{learned: make(map[string]*model)}, dropped: dropped,
 	}
 	s.names.Store(newNames(o))
 	for range n {
@@ -168,10 +168,7 @@ func (s *rows) take(since int64) batch {
 		if n := s.cur.Rows(); n > 0 && n+len(b.list) > s.blockRows {
 			return s.sealed()
 		}
-		for i := range b.list {
-			s.reader.read(b, i)
-			s.cur.Append(&s.reader.Row)
-		}
+		s.cur.fill(&s.filler, b)
 		s.first = min(s.first, b.first)
 		b.reset()
 		s.free.put(b)
