@@ -125,6 +125,7 @@ func (d Dashboard) panels() (list []object) {
 	for _, r := range d.Rows {
 		row := object{"id": next(), "type": "row", "title": r.Title, "collapsed": !r.Open, "gridPos": object{"x": 0, "y": y, "w": 24, "h": 1}}
 		y++
+		below := y
 		var inner []object
 		x, high := 0, 0
 		for _, p := range r.Panels {
@@ -137,12 +138,11 @@ func (d Dashboard) panels() (list []object) {
 			inner = append(inner, o)
 			x, high = x+w, max(high, h)
 		}
-		y += high
 		if r.Open {
-			row["panels"] = []object{}
+			row["panels"], y = []object{}, y+high
 			list = append(append(list, row), inner...)
 		} else {
-			row["panels"] = inner
+			row["panels"], y = inner, below // they take no room until the row is unfolded
 			list = append(list, row)
 		}
 	}
@@ -244,9 +244,6 @@ func (p Panel) defaults() object {
 	switch p.kind() {
 	case Series:
 		d["min"] = 0
-		if p.Unit == Share {
-			d["max"] = 1
-		}
 		custom := object{"drawStyle": "line", "lineWidth": 1, "fillOpacity": 8, "showPoints": "never", "spanNulls": false, "thresholdsStyle": object{"mode": "off"}, "stacking": object{"mode": "none"}}
 		if p.Stacked {
 			custom["stacking"], custom["fillOpacity"] = object{"mode": "normal", "group": "A"}, 40

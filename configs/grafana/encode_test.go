@@ -80,9 +80,10 @@ func TestPanelsLieBesideEachOther(t *testing.T) {
 		if err := json.Unmarshal(data, &d); err != nil {
 			t.Fatal(err)
 		}
-		ids, taken := make(map[int]string), make(map[[2]int]string)
+		ids := make(map[int]string)
 		var check func([]panel)
 		check = func(list []panel) {
+			taken := make(map[[2]int]string)
 			for _, p := range list {
 				if ids[p.ID] != "" || p.ID == 0 {
 					t.Errorf("%s: %q has the id of %q", file, p.Title, ids[p.ID])

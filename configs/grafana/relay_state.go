@@ -39,7 +39,7 @@ func upstreams() []Panel {
 			Queries: []Query{{Expr: `max by (upstream, credential) (sum by (instance, upstream, credential) (relay_upstream_credential_state{@u,state="resting"}) + 2 * sum by (instance, upstream, credential) (relay_upstream_credential_state{@u,state="refused"}))`, Legend: "{{upstream}} {{credential}}"}}},
 		{Title: "Upstream errors by reason", W: 12, Unit: PerSecond, Stacked: true, About: "Attempts that failed, also those that another one made good. http_4xx is most often the client's request.", Ask: "--since 1h --upstream UPSTREAM --status 5xx",
 			Queries: []Query{{Expr: `sum by (upstream, reason) (rate(relay_upstream_errors_total{@u}[r])) > 0`, Legend: "{{upstream}} {{reason}}"}},
-			Links:   toRequests("Requests at ${__field.labels.upstream}", "&var-upstream=${__field.labels.upstream}")},
+			Links:   toRequests("Requests at ${__field.labels.upstream}", "&var-upstream=${__field.labels.upstream:percentencode}")},
 		{Title: "Second attempts", W: 12, Unit: PerSecond, About: "Failed attempts that another one followed; and those that the bound (a fifth of the requests) did not allow, a sign that much fails.",
 			Queries: []Query{{Expr: `sum by (upstream) (rate(relay_upstream_retries_total{@u}[r]))`, Legend: "{{upstream}}"}, {Expr: `sum(rate(relay_retries_denied_total{@}[r]))`, Legend: "not allowed"}}},
 		{Title: "Time to the head by upstream", Unit: Seconds, About: "p95 of request sent to the head of the answer.",

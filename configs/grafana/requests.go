@@ -58,7 +58,7 @@ func totals() []Panel {
 	}
 }
 
-var requestLinks = []Link{{Title: "All of this request", Column: "request_id", URL: "/d/relay-requests?${__url_time_range}&var-request=${__value.raw}"}}
+var requestLinks = []Link{{Title: "All of this request", Column: "request_id", URL: "/d/relay-requests?${__url_time_range}&var-request=${__value.raw:percentencode}"}}
 
 func failures() []Panel {
 	return []Panel{
@@ -96,10 +96,10 @@ func money() []Panel {
 		{Title: "Money by model", W: 12, Unit: Dollars, Stacked: true, About: "In each interval.", Queries: []Query{{SQL: over("model")}}},
 		{Title: "Money by tenant", W: 12, Unit: Dollars, Stacked: true, About: "In each interval.", Queries: []Query{{SQL: over("tenant")}}},
 		{Title: "Tenants", Kind: Table, W: 12, Unit: Count, Columns: units, About: "`relay logs usage --since 30d --by tenant` prints the same. without_price: tokens are known, prices has no price for the model.",
-			Links:   []Link{{Title: "This tenant alone", Column: "tenant", URL: "/d/relay-requests?${__url_time_range}&var-tenant=${__value.raw}"}},
+			Links:   []Link{{Title: "This tenant alone", Column: "tenant", URL: "/d/relay-requests?${__url_time_range}&var-tenant=${__value.raw:percentencode}"}},
 			Queries: []Query{{SQL: by("tenant")}}},
 		{Title: "Models", Kind: Table, W: 12, Unit: Count, Columns: units, About: "`relay logs usage --since 30d --by model` prints the same.",
-			Links:   []Link{{Title: "This model alone", Column: "model", URL: "/d/relay-requests?${__url_time_range}&var-model=${__value.raw}"}},
+			Links:   []Link{{Title: "This model alone", Column: "model", URL: "/d/relay-requests?${__url_time_range}&var-model=${__value.raw:percentencode}"}},
 			Queries: []Query{{SQL: by("model")}}},
 		{Title: "Keys", Kind: Table, W: 12, Unit: Count, Columns: units, About: "Ids, never keys; `relay keys show ID` says whose.", Queries: []Query{{SQL: by("key_id")}}},
 		{Title: "Money by month, tenant and model", Kind: Table, W: 12, Unit: Count, Columns: units, About: "Of the hourly rollup, which outlives the rows; the time chosen above does not matter, tenant and model do.",

@@ -39,7 +39,7 @@ func TestEveryPanelAndAlertHasData(t *testing.T) {
 	s := start(t)
 	for name, base := range s.metrics {
 		await(t, name+" has scraped for a while", func() bool {
-			series, err := s.ask(base, `count_over_time(relay_build_info[1m]) >= 10 and on () sum(relay_log_rows_stored_total) > 50`)
+			series, err := s.ask(base, `count_over_time(relay_build_info[1m]) >= 16 and on () sum(relay_log_rows_stored_total) > 50`)
 			return err == nil && len(series) > 0
 		})
 	}
@@ -48,6 +48,7 @@ func TestEveryPanelAndAlertHasData(t *testing.T) {
 	}
 	s.stop()
 	<-s.loadHasStopped
+	t.Run("names in configs/README.md", s.findNames)
 	t.Run("ClickHouse", s.askLog)
 	t.Run("relay logs query", s.askCommand)
 }
@@ -161,6 +162,21 @@ func (s *stack) askLog(t *testing.T) {
 			}
 		}
 	})
+}
+
+// findNames looks for each metric that configs/README.md names.
+func (s *stack) findNames(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range regexp.MustCompile(`relay_\w+(?:_seconds|_total)`).FindAllString(string(text), -1) {
+		for server, base := range s.metrics {
+			if series, err := s.ask(base, fmt.Sprintf(`count_over_time({__name__=~"%s(_count)?"}[1m])`, name)); err != nil || len(series) == 0 {
+				t.Errorf("%s: there is no %s: %v", server, name, err)
+			}
+		}
+	}
 }
 
 var (
