@@ -35,7 +35,7 @@ func (d Dashboard) JSON() ([]byte, error) {
 		"templating": object{"list": d.variables()}, "annotations": object{"list": d.annotations()},
 		"links": []object{{
 			"type": "dashboards", "tags": []string{"stream-relay"}, "title": "Stream Relay", "asDropdown": false,
-			"includeVars": false, "keepTime": true, "targetBlank": false, "icon": "external link",
+			"tooltip": "", "includeVars": false, "keepTime": true, "targetBlank": false, "icon": "external link",
 		}},
 		"panels": d.panels(),
 	})
@@ -305,16 +305,24 @@ func links(ls []Link) (list []object) {
 func (p Panel) options() object {
 	switch p.kind() {
 	case Stat:
-		return object{"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false}, "colorMode": "background", "graphMode": "area", "textMode": "auto", "justifyMode": "auto", "orientation": "auto"}
+		return object{
+			"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false}, "colorMode": "background", "graphMode": "area", "textMode": "auto", "justifyMode": "auto",
+			"orientation": "auto", "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
+		}
 	case Heatmap:
 		return object{
-			"calculate": false, "cellGap": 1, "color": object{"mode": "scheme", "scheme": "Oranges", "steps": 64}, "yAxis": object{"unit": p.Unit, "axisPlacement": "left"},
+			"calculate": false, "cellGap": 1, "color": object{"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange", "reverse": false},
+			"yAxis":     object{"unit": p.Unit, "axisPlacement": "left"},
 			"rowsFrame": object{"layout": "auto"}, "tooltip": object{"mode": "single", "yHistogram": true}, "legend": object{"show": true}, "filterValues": object{"le": 1e-9},
+			"showValue": "never", "exemplars": object{"color": "rgba(255,0,255,0.7)"},
 		}
 	case Table:
-		return object{"showHeader": true, "cellHeight": "sm", "footer": object{"show": false}}
+		return object{"frameIndex": 0, "showHeader": true, "cellHeight": "sm", "footer": object{"show": false, "reducer": []string{}}}
 	case States:
-		return object{"mergeValues": true, "showValue": "auto", "rowHeight": 0.8, "alignValue": "left", "legend": object{"showLegend": true, "displayMode": "list", "placement": "bottom"}, "tooltip": object{"mode": "single"}}
+		return object{
+			"mergeValues": true, "showValue": "auto", "rowHeight": 0.8, "alignValue": "left",
+			"legend": object{"showLegend": true, "displayMode": "list", "placement": "bottom", "calcs": []string{}}, "tooltip": object{"mode": "single", "sort": "none"},
+		}
 	}
 	return object{
 		"legend":  object{"showLegend": true, "displayMode": "table", "placement": "right", "calcs": []string{"lastNotNull", "max"}, "sortBy": "Last *", "sortDesc": true, "width": 180},
