@@ -128,6 +128,7 @@ var blocks = []rune("▁▂▃▄▅▆▇█")
 
 // spark draws values, the newest at the right; a blank where there is none.
 func spark(values []float32, width int) string {
+	width = max(width, 0)
 	values = values[max(len(values)-width, 0):]
 	most := float32(0)
 	for _, v := range values {
@@ -146,15 +147,8 @@ func spark(values []float32, width int) string {
 		case most == 0:
 			out = append(out, blocks[0])
 		default:
-			out = append(out, blocks[min(int(math.Ceil(float64(v/most)*float64(len(blocks))))-1+btoi(v == 0), len(blocks)-1)])
+			out = append(out, blocks[max(int(math.Ceil(float64(v/most)*float64(len(blocks))))-1, 0)])
 		}
 	}
 	return string(out)
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

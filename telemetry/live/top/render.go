@@ -224,7 +224,7 @@ func (c *canvas) figures(b *board) {
 	second = append(second, group("Duration p50", seconds(of("duration_p50")), "p99 "+seconds(of("duration_p99")))...)
 	c.line(first...)
 	c.line(second...)
-	const label = "Requests/s, a cell a second "
+	const label = "Requests/s "
 	c.line(part{label, dim}, part{spark(b.spark, c.width-len(label)), green})
 }
 
@@ -339,20 +339,16 @@ func (c *canvas) requests(b *board) {
 		} else if r.End == "client_gone" {
 			st = yellow
 		}
-		end := r.End
-		if r.Code != "" && r.Code != r.End {
-			end += " " + clean(r.Code)
-		}
 		rows = append(rows, []part{
-			{time.UnixMilli(r.Time).UTC().Format("15:04:05.000"), plain}, {strconv.Itoa(r.Status), st}, {end, st}, {dash(clean(r.Tenant)), plain}, {dash(clean(r.Model)), plain}, {dash(clean(r.Upstream)), plain},
+			{time.UnixMilli(r.Time).UTC().Format("15:04:05.000"), plain}, {strconv.Itoa(r.Status), st}, {r.End, st}, {clean(r.Code), plain}, {dash(clean(r.Tenant)), plain}, {dash(clean(r.Model)), plain}, {dash(clean(r.Upstream)), plain},
 			{seconds(float64(r.TTFT)), plain}, {seconds(r.Duration), plain}, {count(float64(r.TokensIn)), plain}, {count(float64(r.TokensOut)), plain}, {strconv.Itoa(r.Attempts), plain}, {clean(r.ID), plain},
 		})
 	}
 	if len(rows) == 0 {
-		rows = append(rows, []part{{"", plain}, {"", plain}, {"none", dim}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}})
+		rows = append(rows, []part{{"", plain}, {"", plain}, {"none", dim}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}, {"", plain}})
 	}
 	c.table([]column{
-		{head: "ENDED (UTC)", width: 12}, {head: "ST", width: 3, right: true}, {head: "END", width: 13}, {head: "TENANT", width: 8, grow: true, from: 90}, {head: "MODEL", width: 16, grow: true}, {head: "UPSTREAM", width: 11, from: 120},
+		{head: "ENDED (UTC)", width: 12}, {head: "ST", width: 3, right: true}, {head: "END", width: 15}, {head: "ERROR", width: 18, from: 150}, {head: "TENANT", width: 8, grow: true, from: 90}, {head: "MODEL", width: 16, grow: true}, {head: "UPSTREAM", width: 11, from: 120},
 		{head: "TTFT", width: 7, right: true}, {head: "TIME", width: 7, right: true}, {head: "IN", width: 6, right: true, from: 100}, {head: "OUT", width: 6, right: true}, {head: "TRY", width: 3, right: true, from: 120}, {head: "REQUEST ID", width: 36, from: 180},
 	}, rows)
 	switch {
