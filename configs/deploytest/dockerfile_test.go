@@ -72,7 +72,7 @@ func TestDockerfileBuildCommandsMakeTheImagesFiles(t *testing.T) {
 		}
 	}
 	contains(t, "relay version", run(t, tree, nil, filepath.Join(out, "relay"), "version"), "v9.8.7", "0123456789ab", "linux/amd64")
-	contains(t, "the licences", read(t, filepath.Join(out, "THIRD-PARTY-LICENCES")), "valyala/fasthttp", "The MIT License", "the Go standard library")
+	contains(t, "the licences", read(t, filepath.Join(out, "THIRD-PARTY-LICENCES")), "valyala/fasthttp", "uPlot 1.6.32: LICENSE", "The MIT License", "the Go standard library")
 	// Its health check and its command are the relay's.
 	run(t, tree, nil, filepath.Join(out, "relay"), "healthcheck", "--help")
 	run(t, tree, nil, filepath.Join(out, "relay"), "serve", "--help")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the licence texts of every module that is linked into the relay for
-# GOOS/GOARCH, as their licences ask of whoever passes the binary on. Fails for a
-# module that has none.
+# GOOS/GOARCH, and of what is embedded in it, as their licences ask of whoever
+# passes the binary on. Fails for a module that has none.
 set -eu
 go=${GO:-go}
 "$go" list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' . | sort -u |
@@ -16,5 +16,9 @@ while read -r path version dir; do
 	done
 	[ -n "$found" ] || { echo "licences: $path $version has no licence file" >&2; exit 1; }
 done
+uplot=telemetry/live/page/uplot
+printf '==== %s: LICENSE\n\n' "$(sed 's/,.*//;q' $uplot/README.md)"
+cat $uplot/LICENSE
+printf '\n'
 printf '==== the Go standard library %s: LICENSE\n\n' "$("$go" env GOVERSION)"
 cat "$("$go" env GOROOT)/LICENSE"

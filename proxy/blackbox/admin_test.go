@@ -46,7 +46,7 @@ func ask(t *testing.T, at, method, path, token string) (int, http.Header, string
 func TestAdminListenerTakesTheMetricsOffThePublicOne(t *testing.T) {
 	up := untouched(t)
 	c := startChild(t, "serve", childFile(t, up, "admin: {listen: 127.0.0.1:0}\n"), 0)
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 404, "/v1/models": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 200, "/live/state": 421, "/v1/models": 404} {
 		status, header, body := ask(t, c.admin, "GET", path, "")
 		if status != want {
 			t.Errorf("admin %s: status %d: %s", path, status, body)
@@ -90,6 +90,7 @@ func TestAdminListenerAsksForItsToken(t *testing.T) {
 		want        int
 	}{
 		{"/metrics", "Bearer admin-token-1", 200}, {"/readyz", "bearer admin-token-1", 200}, {"/healthz", "", 200},
+		{"/", "", 200}, {"/live/state", "", 401}, {"/live/events", "", 401}, {"/live/state", "Bearer admin-token-1", 200},
 		{"/metrics", "", 401}, {"/readyz", "", 401}, {"/metrics", "Bearer ", 401}, {"/metrics", "Bearer admin-token-2", 401}, {"/metrics", "Bearer admin-token-1x", 401},
 		{"/metrics", "admin-token-1", 401}, {"/metrics", "Basic admin-token-1", 401}, {"/metrics", "Bearer " + testKey, 401}, {"/nowhere", "", 401}, {"/nowhere", "Bearer admin-token-1", 404},
 		{"/healthz/../metrics", "", 401}, {"//metrics", "", 401}, {"/metrics?token=admin-token-1", "", 401},

@@ -2,6 +2,7 @@ package live
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -248,6 +249,20 @@ func TestAnUpstreamKeepsItsCountsOverAReload(t *testing.T) {
 	s := c.tick()
 	if s.Upstreams[0].TotalRequests != 2 || s.Requests[1].Upstream != "alpha" || s.Requests[2].Upstream != "new" {
 		t.Errorf("%+v %+v", s.Upstreams, s.Requests)
+	}
+}
+
+func TestARefusedReloadIsToldUntilOneIsTaken(t *testing.T) {
+	c := newClock(Sources{Ready: func() (bool, string) { return false, "draining" }})
+	c.Reloaded(errors.New(`relay.yaml:1: unknown key "nonsense"`))
+	c.tick()
+	if r := c.all(t).Relay; r.Reload.OK || r.Reload.Error != `relay.yaml:1: unknown key "nonsense"` || r.Ready || r.State != "draining" {
+		t.Errorf("%+v", r)
+	}
+	c.Reloaded(nil)
+	c.tick()
+	if r := c.all(t).Relay; !r.Reload.OK || r.Reload.Error != "" {
+		t.Errorf("%+v", r)
 	}
 }
 
