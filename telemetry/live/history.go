@@ -57,8 +57,6 @@ func columnName(i int) string {
 // point is one second. A NaN is a value that there is none of.
 type point [numColumns]float32
 
-func (p *point) set(i int, v float64) { p[i] = float32(v) }
-
 // history keeps the last historySeconds points, by their time.
 type history struct {
 	points [historySeconds]point
