@@ -12,6 +12,10 @@ var none = math.NaN()
 // historySeconds is how far back the page looks.
 const historySeconds = 900
 
+// maxStepBack is how many seconds the clock may be put back by, as time servers
+// do, before the history begins anew.
+const maxStepBack = 60
+
 // The columns of the history, one value each second. Counts are per second,
 // times in seconds, quantiles over the last windowSeconds.
 const (
@@ -69,7 +73,11 @@ func (h *history) put(at int64, p *point) {
 	if h.at == 0 {
 		h.at, h.first = at-1, at
 	}
-	if at <= h.at || at > h.at+historySeconds { // the clock was set
+	switch {
+	case at <= h.at && at > h.at-maxStepBack && at >= h.from(): // told once more
+		h.points[at%historySeconds] = *p
+		return
+	case at <= h.at || at > h.at+historySeconds: // the clock was set
 		h.first = at
 		h.at = at - 1
 	}

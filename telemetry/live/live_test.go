@@ -134,6 +134,12 @@ func TestTheHistoryHolds15Minutes(t *testing.T) {
 	if _, there := h.Columns["end_internal"]; there {
 		t.Error("a column of zeroes is sent")
 	}
+	c.now = c.now.Add(-3 * time.Second) // a time server corrects the clock
+	c.Observe(exchange(0, nil))
+	c.tick()
+	if again := c.all(t).History; again.Seconds != historySeconds || again.From != h.From || again.Columns["requests"][historySeconds-3] == 0 {
+		t.Errorf("after a small step back: %d seconds from %d", again.Seconds, again.From)
+	}
 	c.now = c.now.Add(-time.Hour) // the clock is set back
 	c.Observe(exchange(0, nil))
 	c.tick()

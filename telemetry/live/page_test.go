@@ -316,6 +316,7 @@ func TestThePageInABrowser(t *testing.T) {
 			const h = new History();
 			h.merge({ from: 1000, seconds: 2, columns: { requests: [5, 6], ttft_p50: [0.1, null] } });
 			h.merge({ from: 1004, seconds: 1, columns: { requests: [7] } });
+			h.merge({ from: 0, seconds: 0, columns: {} });
 			h.put(1005, { requests: 8, ttft_p50: 0.2 });
 			return h.view(["requests", "ttft_p50"], 6, 1005);
 		})`, &got)

@@ -30,6 +30,7 @@ export class History {
 
   // merge takes the relay's own history; what is older stays.
   merge({ from, seconds, columns }) {
+    if (!seconds) return;
     if (from > this.last + SECONDS || from + seconds < this.last - SECONDS) this.second.fill((this.last = 0));
     for (let i = 0; i < seconds; i++) {
       const values = {};
