@@ -86,7 +86,7 @@ func startHAProxy(ctx context.Context, e *env) (p peer, err error) {
 
 // relayConf is a relay with everything on that is on by default.
 const relayConf = `listen: ADDR
-admin: {listen: ""}
+admin: {listen: "unix:DIR/admin.sock"}
 keys: {store: file, file: DIR/keys.yaml}
 upstreams:
   - name: simulated
@@ -124,6 +124,6 @@ func startRelay(ctx context.Context, e *env, carrier string) (p peer, err error)
 	if err != nil {
 		return p, err
 	}
-	p.pid = c.pid()
+	p.pid, p.admin = c.pid(), filepath.Join(e.dir, "admin.sock")
 	return p, c.ready(ctx, p.addr)
 }

@@ -23,7 +23,7 @@ func with(ctx context.Context, s *settings, dir string) error {
 		return fmt.Errorf("start %s: %w", s.with, err)
 	}
 	cmd := exec.CommandContext(ctx, s.command[0], s.command[1:]...)
-	cmd.Env = append(os.Environ(), "URL=http://"+p.addr, "KEY="+clientKey, "RELAY_BENCH_KEY="+clientKey, "DIRECT="+e.providerURL(), "PID="+strconv.Itoa(p.pid))
+	cmd.Env = append(os.Environ(), "URL=http://"+p.addr, "KEY="+clientKey, "RELAY_BENCH_KEY="+clientKey, "DIRECT="+e.providerURL(), "PID="+strconv.Itoa(p.pid), "ADMIN="+p.admin)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
