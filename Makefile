@@ -16,7 +16,7 @@ CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race fuzz microbench dashboards bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
+.PHONY: help build run test race soak fuzz microbench dashboards bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: build servers ## run every test that this machine can run
 
 race: build servers ## the same under the race detector
 	@. .ci/servers && $(GO) test -race ./...
+
+SOAK ?= 30m
+soak: build servers ## half an hour with everything on, reloads and faults: nothing fails, is lost or grows (SOAK=5m for less)
+	@. .ci/servers && RELAY_TEST_SOAK=$(SOAK) $(GO) test -count=1 -v -timeout 120m -run '^TestSoak$$' ./proxy/process
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -19,39 +19,13 @@ SWAPS=${SWAPS:-12} STREAMS_RATE=${STREAMS_RATE:-40} RATE=${RATE:-1000} LIMIT=${L
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(credential swap reload watchdog drain)
 
-[ "$(id -u)" = 0 ] || { echo "rehearse: run it as root, which systemd-nspawn wants" >&2; exit 2; }
-for tool in systemd-nspawn nsenter make curl; do
-  command -v "$tool" > /dev/null || { echo "rehearse: no $tool (Debian: systemd-container, util-linux, make, curl)" >&2; exit 2; }
-done
+. configs/systemd/container.sh
+may_boot
 [ -x bin/relay ] || { echo "rehearse: no bin/relay: run make build" >&2; exit 2; }
-
-work=$(mktemp -d)
-machine=relay-rehearsal-$$
-container='' failed=0 limit=
-cleanup() {
-  kill "$limit" 2> /dev/null || true
-  # Its first process takes every other one along.
-  [ -z "$container" ] || { kill -KILL "$(leader)" "$container" 2> /dev/null || true; wait "$container" 2> /dev/null || true; }
-  rm -rf "$work"
-}
-leader() { ps -o pid= --ppid "$container" 2> /dev/null | head -1 | tr -d ' '; }
-trap cleanup EXIT
-trap 'echo "rehearse: took more than $LIMIT s" >&2; exit 1' ALRM
-self=$$
-bash -c "trap 'kill \$!' TERM; sleep $LIMIT & wait \$! && kill -ALRM $self" > /dev/null 2>&1 & limit=$!
 
 make --silent install DESTDIR="$work/root" PREFIX=/usr BINARY=bin/relay
 
-systemd-nspawn --quiet --directory=/ --volatile=yes --register=no --keep-unit --private-network \
-  --bind-ro="$work/root:/run/rehearsal" --console=pipe -M "$machine" --boot \
-  systemd.unit=basic.target systemd.mask=systemd-networkd-wait-online.service > "$work/console" 2>&1 < /dev/null &
-container=$!
-inside() { nsenter -t "$(leader)" -m -u -i -n -p -C -- "$@"; }
-for _ in $(seq 120); do
-  case "$(inside systemctl is-system-running 2> /dev/null || true)" in running | degraded | starting) inside systemctl is-active --quiet basic.target && break ;; esac
-  sleep 0.5
-done
-inside systemctl is-active --quiet basic.target || { echo "rehearse: the container did not boot" >&2; tail -20 "$work/console" >&2; exit 2; }
+boot --directory=/ --volatile=yes --bind-ro="$work/root:/run/rehearsal"
 
 # The container's /usr is the host's, read-only: units go to /etc, programs to /run/bin.
 inside bash -euc '
@@ -73,9 +47,6 @@ ask() { inside curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/v1/
 for _ in $(seq 50); do [ "$(ask)" = 401 ] || break; sleep 0.1; done # a running relay takes a new key up within a second
 inside systemctl is-active --quiet relay@blue || { inside journalctl --no-pager -u relay@blue | tail -20 >&2; exit 1; }
 
-say() { # say PART TEXT, and whether it is as it should be
-  if [ "$3" = yes ]; then echo "ok    $1: $2"; else echo "WRONG $1: $2"; failed=1; fi
-}
 admin() { [ "$(active)" = blue ] && echo 127.0.0.1:9090 || echo 127.0.0.1:9091; }
 active() { inside systemctl is-active --quiet relay@green && echo green || echo blue; }
 declare -A loads
