@@ -270,3 +270,32 @@ func TestMoneyIsSharedAndCountedOnce(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+func TestRequestsThatComeDuringACallAreNotRefused(t *testing.T) {
+	s := startRedis(t)
+	l := relays(t, s, 1, Options{})[0]
+	a := l.Account("key:k", Limits{Concurrent: 1000}, 0)
+	if _, _, ok := admitted(&own{Limiter: l}, a, Ask{}); !ok { // the script is known to Redis, and the slack of it is ours
+		t.Fatal("the first is refused")
+	}
+	s.signal(syscall.SIGSTOP)
+	const more = 500 // far above the slack, and below the limit
+	var wg sync.WaitGroup
+	var refused atomic.Int64
+	for range more {
+		wg.Go(func() {
+			var g Grant
+			if _, ok := l.Admit(&g, a, nil, &Ask{}); !ok {
+				refused.Add(1)
+			}
+		})
+	}
+	for a.slots.used.Load() < more {
+		time.Sleep(time.Millisecond)
+	}
+	s.signal(syscall.SIGCONT)
+	wg.Wait()
+	if n := refused.Load(); n > 0 {
+		t.Errorf("%d of %d refused, of 1000 at the same time", n, more)
+	}
+}

@@ -62,15 +62,22 @@ func (s *slots) more(limit int64) (ok bool) {
 	if now < s.denied.Load() {
 		return false // so was who waited before us
 	}
-	c := s.l.client(now)
-	if c != nil {
-		if held, ok := s.askLocked(used+s.slack(limit), limit, now); ok {
-			if s.used.Load() <= held {
-				return true
-			}
+	for {
+		want := used + s.slack(limit)
+		held, ok := s.askLocked(want, limit, now)
+		if !ok {
+			break
+		}
+		used = s.used.Load()
+		switch {
+		case used <= held:
+			return true
+		case held < want || held >= limit: // there are no more
 			s.denied.Store(s.l.now() + int64(deniedFor))
 			return false
 		}
+		// More came during the call than it asked for.
+		now = s.l.now()
 	}
 	switch {
 	case !s.l.shared():

@@ -26,7 +26,8 @@ type load struct {
 	failures   map[string]int
 }
 
-// loadEvents are the events of a stream; a client that leaves has read loadLeave.
+// loadEvents are the events of a stream. A client that leaves has read loadLeave
+// of a stream that is long enough not to be whole by then on any machine.
 const (
 	loadEvents = 20
 	loadLeave  = 3
@@ -34,7 +35,7 @@ const (
 
 func newLoad(addr, key string) *load {
 	transport := &http.Transport{
-		MaxIdleConnsPerHost: 1000, IdleConnTimeout: 30 * time.Second,
+		MaxIdleConnsPerHost: 1000, IdleConnTimeout: time.Second, // long before the relay's keepalive_timeout
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		},
@@ -107,7 +108,10 @@ const (
 	streamAsk = `{"model":"m","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"%s"}]}`
 )
 
-var streamTimes = fmt.Sprintf("ttft=100ms,gap=50ms,events=%d", loadEvents)
+var (
+	streamTimes = fmt.Sprintf("ttft=100ms,gap=50ms,events=%d", loadEvents)
+	leaveTimes  = "ttft=100ms,gap=50ms,events=500"
+)
 
 func (l *load) json() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -149,7 +153,7 @@ func (l *load) stream() error {
 func (l *load) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	res, err := l.ask(ctx, streamAsk, streamTimes)
+	res, err := l.ask(ctx, streamAsk, leaveTimes)
 	if err != nil {
 		return err
 	}
