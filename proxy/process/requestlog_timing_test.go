@@ -1,0 +1,114 @@
+package process
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"streamrelay/telemetry/clickhouse/chtest"
+)
+
+// BenchmarkRequestLog is what the request log costs: relays with and without it
+// serve the same requests in turn, 1,000 each in one round, and their CPU time
+// from the first to the last row stored is compared. The second relay without a
+// log is the control: how far its ratio is from 1 is the noise of the run.
+//
+//	go test ./proxy/process -run - -bench RequestLog -benchtime 40x
+func BenchmarkRequestLog(b *testing.B) {
+	const requests, connections = 1000, 16
+	provider := simulate(b, "--profile", "ttft=0,gap=0,events=3")
+	kinds := []struct{ name, sections string }{
+		{"off", "request_log: {dir: \"\"}\n"},
+		{"control", "request_log: {dir: \"\"}\n"},
+		{"files", ""},
+	}
+	if os.Getenv("RELAY_TEST_CHTESTD") != "" {
+		db := chtest.Start(b)
+		kinds = append(kinds, struct{ name, sections string }{"clickhouse", fmt.Sprintf("clickhouse: {address: %q}\n", db.Native)})
+	}
+	relays := make([]*relay, len(kinds))
+	for i, k := range kinds {
+		dir, key := setUp(b, provider, k.sections+"log: {access: false}\n")
+		if k.name == "clickhouse" {
+			if r := run(b, dir, "migrate"); r.code != 0 {
+				b.Fatalf("migrate: %s", r.stderr)
+			}
+		}
+		relays[i] = serve(b, dir, key)
+		relays[i].client.Transport.(*http.Transport).MaxIdleConnsPerHost = connections
+		relays[i].load(requests, connections) // opens connections, fills pools
+	}
+	before := make([]time.Duration, len(relays))
+	for i, r := range relays {
+		before[i] = r.cpuTime()
+	}
+	rounds := 0
+	for b.Loop() {
+		for i := range relays {
+			if rounds%2 == 1 {
+				i = len(relays) - 1 - i
+			}
+			relays[i].load(requests, connections)
+		}
+		rounds++
+	}
+	time.Sleep(1500 * time.Millisecond) // the last rows are sealed within a second
+	off := 0.0
+	for i, r := range relays {
+		each := float64((r.cpuTime() - before[i]).Nanoseconds()) / 1e3 / float64(rounds*requests)
+		if i == 0 {
+			off = each
+			b.ReportMetric(each, "µs/req-off")
+			continue
+		}
+		b.ReportMetric(each/off, "ratio-"+kinds[i].name)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// load sends n requests on some connections, each as soon as the one before is
+// answered.
+func (r *relay) load(n, connections int) {
+	r.t.Helper()
+	var wg sync.WaitGroup
+	for range connections {
+		wg.Go(func() {
+			for range n / connections {
+				res, err := r.do("POST", "/v1/chat/completions", r.key, `{"model":"m","messages":[]}`)
+				if err != nil {
+					r.t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// cpuTime is what the process has used, to 10 ms (proc_pid_stat(5), where a
+// tick is 10 ms on Linux).
+func (r *relay) cpuTime() time.Duration {
+	r.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	ticks := 0
+	for _, f := range fields[11:13] { // utime, stime
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
