@@ -92,13 +92,12 @@ func TestABlockWhoseAcknowledgementWasLostIsNotDoubledAfterItsTokenIsForgotten(t
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart=%t", restart), func(t *testing.T) {
 			s, o := store(t)
-			blocks := 120
-			if long() {
-				blocks = 12_000
-			} else {
-				for _, table := range []string{"request_log", "usage_1h"} {
-					s.Query("ALTER TABLE relay." + table + " MODIFY SETTING non_replicated_deduplication_window = 100")
-				}
+			blocks, settings := 120, "non_replicated_deduplication_window = 100"
+			if long() { // beyond 1,000 parts each INSERT would be held up, by a second in the end
+				blocks, settings = 12_000, "parts_to_delay_insert = 100000, parts_to_throw_insert = 100000"
+			}
+			for _, table := range []string{"request_log", "usage_1h"} {
+				s.Query("ALTER TABLE relay." + table + " MODIFY SETTING " + settings)
 			}
 			o.BlockRows, o.Interval, o.Backoff = 100, 20*time.Millisecond, 50*time.Millisecond
 			s.Fault("drop-ack", "count", "1", "after", "1")
