@@ -88,9 +88,8 @@ func New(o Options) (*Server, error) {
 	}
 	s.settings.Store(set)
 	s.publishUpstreams(set.routing)
-	s.tel.Describe("relay_retries_denied_total", "Retries that were not made, since a fifth of the requests had been retried already.")
-	s.tel.Gauge("relay_retries_denied_total", "", func() float64 { return float64(s.retriesDenied.Load()) })
 	s.maxConns.Store(maxConns(&cfg.Limits))
+	s.publish()
 	if s.watcher, err = newWatcher(); err != nil {
 		set.routing.set.Close()
 		return nil, err
