@@ -2,11 +2,14 @@ package grafana
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +31,7 @@ type stack struct {
 	db             *chtest.Server
 	metrics        map[string]string // base URLs of what scrapes it, by name
 	key, limited   string
+	client         *http.Client       // trusts the relay's certificate
 	stop           context.CancelFunc // of the load
 	loadHasStopped chan struct{}
 }
@@ -74,6 +78,7 @@ func start(t *testing.T) *stack {
 		return err == nil
 	})
 	provider := s.printed(s.run(s.binary, "simulate", "--listen", "127.0.0.1:0", "--profile", "ttft=20ms,gap=4ms,events=12"), `http://(127\.0\.0\.1:\d+)`)
+	s.certify()
 	s.write("relay.yaml", fmt.Sprintf(`listen: 127.0.0.1:0
 admin: {listen: 127.0.0.1:0}
 keys: {store: redis}
@@ -87,8 +92,10 @@ routes:
   - {models: [twice], upstreams: [sim, other], retry: {attempts: 2, on: [5xx]}}
   - {models: ["*"], upstreams: [sim]}
 clickhouse: {address: "%s"}
+request_log: {bodies: all}
 prices: {m: {input: 2, output: 4}}
 log: {access: false}
+tls: {cert_file: cert.pem, key_file: key.pem}
 `, dir, provider, provider, freeAddress(t), s.db.Native))
 	s.command("migrate")
 	s.key = strings.Fields(s.command("keys", "create", "--name", "first", "--tenant", "acme"))[0]
@@ -99,6 +106,20 @@ log: {access: false}
 	s.scrape(prometheus, victoria, admin)
 	s.load()
 	return s
+}
+
+// certify writes a certificate for loopback, that of httptest, and trusts it.
+func (s *stack) certify() {
+	srv := httptest.NewTLSServer(nil)
+	defer srv.Close()
+	pair := srv.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write("cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})))
+	s.write("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+	s.client = srv.Client()
 }
 
 // scrape starts both databases of metrics. Prometheus evaluates the rules, too.
@@ -198,7 +219,6 @@ func freeAddress(t *testing.T) string {
 func (s *stack) load() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.loadHasStopped = cancel, make(chan struct{})
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
 	const stream = `{"model":"m","stream":true,"messages":[]}`
 	kinds := []struct{ key, body, simulate string }{
 		{s.key, stream, ""},
@@ -216,11 +236,11 @@ func (s *stack) load() {
 	}
 	go func() {
 		defer close(s.loadHasStopped)
-		defer client.CloseIdleConnections()
+		defer s.client.CloseIdleConnections()
 		for ctx.Err() == nil {
 			for _, k := range kinds {
 				one, leave := context.WithCancel(ctx)
-				req, err := http.NewRequestWithContext(one, "POST", "http://"+s.addr+"/v1/chat/completions", strings.NewReader(k.body))
+				req, err := http.NewRequestWithContext(one, "POST", "https://"+s.addr+"/v1/chat/completions", strings.NewReader(k.body))
 				if err != nil {
 					panic(err)
 				}
@@ -229,7 +249,7 @@ func (s *stack) load() {
 				if k.simulate != "" && k.simulate != "leave" {
 					req.Header.Set("X-Simulate", k.simulate)
 				}
-				if res, err := client.Do(req); err == nil {
+				if res, err := s.client.Do(req); err == nil {
 					if k.simulate == "leave" {
 						_, _ = io.ReadFull(res.Body, make([]byte, 300))
 						leave()
