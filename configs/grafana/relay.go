@@ -71,7 +71,7 @@ func overview() []Panel {
 func requests() []Panel {
 	return []Panel{
 		{Title: "Requests by status", W: 12, Unit: PerSecond, Stacked: true, About: "Exchanges that ended, by the status that the client got. 499: it left before one.", Ask: "--since 1h --status 5xx",
-			Queries: []Query{{Expr: `sum by (code) (rate(relay_requests_total{@um}[r]))`, Legend: "{{code}}"}},
+			Queries: []Query{{Expr: `sum by (code) (rate(relay_requests_total{@um}[r])) > 0`, Legend: "{{code}}"}},
 			Links:   toRequests("Requests with ${__field.labels.code}", "&var-status=${__field.labels.code:percentencode}")},
 		{Title: "Failed by reason", W: 12, Unit: PerSecond, Stacked: true, About: "Exchanges that ended in another way than well, by reason: upstream_… and timeout_… are the provider's, denied and limited the client's, shed and drained the relay's, internal a bug.", Ask: "--since 1h --end upstream_cut",
 			Queries: []Query{{Expr: `sum by (reason) (rate(relay_end_reasons_total{@,reason!="completed"}[r]))`, Legend: "{{reason}}"}},

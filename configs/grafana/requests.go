@@ -89,7 +89,7 @@ func money() []Panel {
 		return "SELECT " + column + ", count() AS requests, sum(input_tokens) AS input, sum(cached_tokens) AS cached, sum(output_tokens) AS output, sum(ifNull(cost_nano, 0)) / 1e9 AS cost, countIf(usage_source != 'unknown' AND cost_nano IS NULL) AS without_price, countIf(usage_source = 'unknown' AND upstream_status BETWEEN 200 AND 299 AND model != '') AS use_unknown\nFROM request_log\n" + where() + "\nGROUP BY " + column + "\nORDER BY cost DESC, output DESC\nLIMIT 200"
 	}
 	over := func(column string) string {
-		return "SELECT $__timeInterval(ts) AS time, " + column + ", sum(ifNull(cost_nano, 0)) / 1e9 AS cost\nFROM request_log\n" + where() + "\nGROUP BY time, " + column + "\nORDER BY time, " + column
+		return "SELECT $__timeInterval(ts) AS time, " + column + ", sum(ifNull(cost_nano, 0)) / 1e9 AS cost\nFROM request_log\n" + where("cost_nano > 0") + "\nGROUP BY time, " + column + "\nORDER BY time, " + column
 	}
 	units := map[string]string{"cost": Dollars}
 	return []Panel{
