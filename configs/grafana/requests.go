@@ -66,8 +66,12 @@ func failures() []Panel {
 			Queries: []Query{{SQL: "SELECT $__timeInterval(ts) AS time, end_reason AS reason, count() AS failed\nFROM request_log\n" + where(failed) + "\nGROUP BY time, reason\nORDER BY time, reason"}}},
 		{Title: "Failures by model and upstream", Kind: Table, W: 12, Unit: Count, Columns: map[string]string{"share": Share}, About: "Where it fails, and how much of it.", Ask: "--since 1h --status 5xx --model MODEL --upstream UPSTREAM",
 			Queries: []Query{{SQL: "SELECT model, upstream, countIf(" + failed + ") AS failed, count() AS requests, failed / requests AS share, topKIf(3)(end_reason, " + failed + ") AS reasons\nFROM request_log\n" + where() + "\nGROUP BY model, upstream\nHAVING failed > 0\nORDER BY failed DESC\nLIMIT 50"}}},
+		{Title: "Attempts that another one followed", Kind: Table, W: 12, Unit: Count, About: "By upstream, the relay's credential and reason. made_good: the request ended well all the same. answer is the status, 0 where there was none.",
+			Queries: []Query{{SQL: "SELECT tries.upstream AS failed_at, tries.credential AS credential_used, tries.failure AS failure, tries.status AS answer, count() AS attempts_failed, countIf(NOT " + failed + ") AS made_good\nFROM request_log ARRAY JOIN tries\n" + where() + "\nGROUP BY failed_at, credential_used, failure, answer\nORDER BY attempts_failed DESC\nLIMIT 50"}}},
+		{Title: "Requests over time", W: 12, Unit: Count, Stacked: true, About: "By status, in each interval.",
+			Queries: []Query{{SQL: "SELECT $__timeInterval(ts) AS time, toString(status) AS code, count() AS requests\nFROM request_log\n" + where() + "\nGROUP BY time, code\nORDER BY time, code"}}},
 		{Title: "Last failures", Kind: Table, W: 24, H: 10, Unit: Text, Columns: map[string]string{"time": Time, "duration": Micros}, About: "The newest 100. A click on an id shows the request.", Ask: "--since 1h --request-id ID --json", Links: requestLinks,
-			Queries: []Query{{SQL: "SELECT ts AS time, request_id, tenant, model, upstream, status, upstream_status, end_reason AS reason, error, attempts, duration_us AS duration, upstream_id\nFROM request_log\n" + where(failed) + "\nORDER BY ts DESC\nLIMIT 100"}}},
+			Queries: []Query{{SQL: "SELECT ts AS time, request_id, tenant, model, upstream, status, upstream_status, end_reason AS reason, error, attempts, duration_us AS duration, upstream_id, trace_id\nFROM request_log\n" + where(failed) + "\nORDER BY ts DESC\nLIMIT 100"}}},
 	}
 }
 
