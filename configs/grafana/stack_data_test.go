@@ -38,6 +38,9 @@ func TestEveryPanelAndAlertHasData(t *testing.T) {
 	for name, base := range s.metrics {
 		t.Run(name, func(t *testing.T) { s.askMetrics(t, base) })
 	}
+	for name, base := range s.rules {
+		t.Run("rules in "+name, func(t *testing.T) { evaluated(t, base) })
+	}
 	s.stop()
 	<-s.loadHasStopped
 	t.Run("names in configs/README.md", s.findNames)
@@ -118,6 +121,51 @@ func ruleExpressions(t *testing.T) map[string]string {
 		}
 	}
 	return all
+}
+
+// evaluated waits until each rule has been evaluated, and asks for errors, in
+// the words of alerts, too: some fire under this load.
+func evaluated(t *testing.T, base string) {
+	type rule struct {
+		Name, Health, LastError string
+		Alerts                  []struct{ Annotations map[string]string }
+	}
+	var all []rule
+	await(t, "the rules are evaluated", func() bool {
+		res, err := http.Get(base + "/api/v1/rules")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		var a struct {
+			Data struct{ Groups []struct{ Rules []rule } }
+		}
+		if json.NewDecoder(res.Body).Decode(&a) != nil {
+			return false
+		}
+		all = nil
+		for _, g := range a.Data.Groups {
+			all = append(all, g.Rules...)
+		}
+		return len(all) > 0 && !slices.ContainsFunc(all, func(r rule) bool { return r.Health == "unknown" || r.Health == "" })
+	})
+	alerts := 0
+	for _, r := range all {
+		if r.Health != "ok" || r.LastError != "" {
+			t.Errorf("%s: %s, %s", r.Name, r.Health, r.LastError)
+		}
+		for _, a := range r.Alerts {
+			alerts++
+			for _, text := range a.Annotations {
+				if text == "" || strings.Contains(text, "error expanding") || strings.Contains(text, "no value") {
+					t.Errorf("%s says %q", r.Name, text)
+				}
+			}
+		}
+	}
+	if len(all) != len(ruleExpressions(t)) || alerts == 0 {
+		t.Errorf("%d rules, want %d; %d alerts, want some", len(all), len(ruleExpressions(t)), alerts)
+	}
 }
 
 func (s *stack) askLog(t *testing.T) {

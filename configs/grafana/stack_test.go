@@ -29,7 +29,7 @@ type stack struct {
 	dir, binary    string
 	addr           string // the relay's
 	db             *chtest.Server
-	metrics        map[string]string // base URLs of what scrapes it, by name
+	metrics, rules map[string]string // base URLs of what scrapes it, and of what evaluates rules, by name
 	key, limited   string
 	client         *http.Client       // trusts the relay's certificate
 	stop           context.CancelFunc // of the load
@@ -58,6 +58,7 @@ func start(t *testing.T) *stack {
 	}
 	redis := tool(t, "redis-server", "redis-server")
 	prometheus, victoria := tool(t, "prometheus", "prometheus"), tool(t, "victoria-metrics", "victoria-metrics")
+	vmalert := tool(t, "vmalert", "victoria-metrics")
 	dir, err := os.MkdirTemp("", "relay-") // short, for Redis' socket
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ tls: {cert_file: cert.pem, key_file: key.pem}
 	log := s.run(s.binary, "serve")
 	s.addr = s.printed(log, `"listen":"([^"]+)"`)
 	admin := s.printed(log, `"admin":"([^"]+)"`)
-	s.scrape(prometheus, victoria, admin)
+	s.scrape(prometheus, victoria, vmalert, admin)
 	s.load()
 	return s
 }
@@ -122,8 +123,9 @@ func (s *stack) certify() {
 	s.client = srv.Client()
 }
 
-// scrape starts both databases of metrics. Prometheus evaluates the rules, too.
-func (s *stack) scrape(prometheus, victoria, admin string) {
+// scrape starts both databases of metrics, and what evaluates the rules beside
+// each: Prometheus itself, and vmalert.
+func (s *stack) scrape(prometheus, victoria, vmalert, admin string) {
 	rules, err := filepath.Abs("../prometheus/relay.rules.yaml")
 	if err != nil {
 		s.t.Fatal(err)
@@ -138,6 +140,11 @@ func (s *stack) scrape(prometheus, victoria, admin string) {
 	at = freeAddress(s.t)
 	s.metrics["VictoriaMetrics"] = "http://" + at
 	s.run(victoria, "-promscrape.config="+v, "-storageDataPath="+s.dir+"/victoria", "-httpListenAddr="+at, "-search.latencyOffset=0s", "-memory.allowedBytes=256MB", "-loggerLevel=WARN")
+	pager := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s.t.Cleanup(pager.Close)
+	s.rules = map[string]string{"Prometheus": s.metrics["Prometheus"], "vmalert": "http://" + freeAddress(s.t)}
+	s.run(vmalert, "-rule="+rules, "-datasource.url=http://"+at, "-remoteWrite.url=http://"+at, "-remoteRead.url=http://"+at, "-evaluationInterval=500ms",
+		"-notifier.url="+pager.URL, "-httpListenAddr="+strings.TrimPrefix(s.rules["vmalert"], "http://"), "-loggerLevel=WARN")
 }
 
 // run starts a process that ends with the test, and returns the file of what it prints.
