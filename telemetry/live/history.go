@@ -68,27 +68,32 @@ type history struct {
 	first  int64 // of the first one there was
 }
 
-// put stores the point of a second. Seconds that were left out have no values.
-func (h *history) put(at int64, p *point) {
+// put stores the point of the covers seconds up to at, and returns how many of
+// them are new. Seconds that were left out have no values.
+func (h *history) put(at, covers int64, p *point) int64 {
 	if h.at == 0 {
 		h.at, h.first = at-1, at
 	}
 	switch {
 	case at <= h.at && at > h.at-maxStepBack && at >= h.from(): // told once more
 		h.points[at%historySeconds] = *p
-		return
+		return 1
 	case at <= h.at || at > h.at+historySeconds: // the clock was set
 		h.first = at
 		h.at = at - 1
 	}
-	for s := h.at + 1; s < at; s++ {
-		gap := &h.points[s%historySeconds]
-		for i := range gap {
-			gap[i] = float32(none)
+	covers = max(min(covers, at-h.at), 1)
+	for s := h.at + 1; s <= at; s++ {
+		one := &h.points[s%historySeconds]
+		if *one = *p; s > at-covers {
+			continue
+		}
+		for i := range one {
+			one[i] = float32(none)
 		}
 	}
-	h.points[at%historySeconds] = *p
 	h.at = at
+	return covers
 }
 
 // from returns the second of the oldest point.

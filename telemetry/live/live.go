@@ -71,6 +71,7 @@ type sums struct {
 	tenants, models    *ranking
 	requests, failures last
 	point              point
+	covers             int64 // how many seconds of the history it stands for
 	history            history
 }
 
@@ -259,7 +260,7 @@ func (s *sums) end(now time.Time, elapsed float64, levels Levels) {
 	s.models.step(elapsed)
 	s.requests.step()
 	s.failures.step()
-	s.history.put(now.Unix(), p)
+	s.covers = s.history.put(now.Unix(), int64(elapsed+.5), p)
 }
 
 // encodeLocked returns the JSON of everything, or of the last second.
@@ -274,7 +275,7 @@ func (l *Live) encodeLocked(all bool) []byte {
 func (l *Live) snapshotLocked(all bool) *Snapshot {
 	s := &l.sum
 	out := &Snapshot{
-		Seq: l.seq, Time: l.ticked.Unix(), Point: s.point.values(), Totals: s.totals(),
+		Seq: l.seq, Time: l.ticked.Unix(), Seconds: s.covers, Point: s.point.values(), Totals: s.totals(),
 		Relay: Relay{Version: l.o.Version, Revision: l.o.Revision, PID: os.Getpid(), Started: l.started, Ready: true, State: "ready", Reload: *l.reload.Load()},
 		Log:   RequestLog{Kind: "off"}, Keys: Keys{Store: "static", Ready: true, Phase: "ready"},
 	}

@@ -83,6 +83,18 @@ func TestASecondThatTookLongerCountsPerSecond(t *testing.T) {
 	if s := c.tick(); s.Point["requests"] != 5 || s.Totals.Requests != 10 {
 		t.Errorf("10 requests in 2 s: %v a second, %d in all", s.Point["requests"], s.Totals.Requests)
 	}
+	c.Observe(exchange(10, nil))
+	c.tick()
+	for range 8 {
+		c.Observe(exchange(11, nil))
+	}
+	c.now = c.now.Add(3 * time.Second) // the relay did not get to it
+	if s := c.tick(); s.Seconds != 4 || s.Point["requests"] != 2 {
+		t.Errorf("a point for %d s, %v requests each", s.Seconds, s.Point["requests"])
+	}
+	if got := c.all(t).History.Columns["requests"]; !slices.Equal(got, Column{5, 1, 2, 2, 2, 2}) {
+		t.Errorf("the history is %v", got)
+	}
 }
 
 func TestQuantilesAreGoodToThreePercent(t *testing.T) {
@@ -118,8 +130,11 @@ func TestTheHistoryHolds15Minutes(t *testing.T) {
 		c.Observe(exchange(0, nil))
 		c.tick()
 	}
-	c.now = c.now.Add(3 * time.Second) // as when the machine slept
-	c.tick()
+	c.now = c.now.Add(3 * time.Second)
+	c.ticked = c.now // of the monotonic clock, which stands while the machine sleeps
+	if s := c.tick(); s.Seconds != 1 {
+		t.Errorf("a second after a sleep stands for %d", s.Seconds)
+	}
 	h := c.all(t).History
 	requests := h.Columns["requests"]
 	if h.Seconds != historySeconds || len(requests) != historySeconds || h.From != c.now.Unix()-historySeconds+1 {

@@ -12,8 +12,9 @@ import (
 // those of upstreams, tenants and models are averages over about ten seconds.
 // What takes time is in seconds.
 type Snapshot struct {
-	Seq       uint64     `json:"seq"`  // of the second, from the relay's start
-	Time      int64      `json:"time"` // the second of Point, in Unix seconds
+	Seq       uint64     `json:"seq"`     // of the second, from the relay's start
+	Time      int64      `json:"time"`    // the second of Point, in Unix seconds
+	Seconds   int64      `json:"seconds"` // that Point stands for, up to Time: 1, and more where the relay was late
 	Relay     Relay      `json:"relay"`
 	Totals    Totals     `json:"totals"`
 	Point     Values     `json:"point"` // the columns of History, for this second

@@ -100,7 +100,7 @@ export class Charts {
       c.plot?.destroy();
       const axis = { stroke: colour("muted"), font: "11px system-ui, sans-serif", grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false } };
       c.plot = new uPlot({
-        width: Math.max(c.box.clientWidth, 100), height: HEIGHT, pxAlign: 1, padding: [8, 10, 0, 0],
+        width: Math.max(c.box.clientWidth, 100), height: HEIGHT, pxAlign: 1, padding: [8, 16, 0, 0],
         cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "relay" } },
         scales: { y: c.log ? { distr: 3, range: (_, low, high) => (low > 0 ? [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.01))] : [1e-6, 1e-3]) }
           : { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },

@@ -39,7 +39,7 @@ function onEvent(name, s) {
     history_.merge(s.history);
     requests.replace(s.requests, again ? Date.parse(started) : 0);
   } else {
-    history_.put(s.time, s.point);
+    for (let k = s.seconds - 1; k >= 0; k--) history_.put(s.time - k, s.point);
     requests.add(s.requests);
   }
   latest = s;

@@ -65,11 +65,13 @@ func (b *board) take(e event) error {
 		}
 	} else {
 		if b.s != nil {
-			for range min(s.Time-b.s.Time-1, keepSpark) {
+			for range min(s.Time-b.s.Time-s.Seconds, keepSpark) {
 				b.spark = append(b.spark, float32(math.NaN()))
 			}
 		}
-		b.spark = append(b.spark, float32(s.Point["requests"]))
+		for range min(s.Seconds, keepSpark) {
+			b.spark = append(b.spark, float32(s.Point["requests"]))
+		}
 	}
 	b.spark = b.spark[max(len(b.spark)-keepSpark, 0):]
 	for _, r := range s.Requests {

@@ -203,7 +203,7 @@ func TestKeysChangeWhatIsShown(t *testing.T) {
 	first("req-17", 40) // 1 + 39/10 s
 	press("ss")
 	press("p")
-	tick, err := json.Marshal(&live.Snapshot{Seq: 4001, Time: b.s.Time + 3, Point: live.Values{"requests": 1}, Requests: []live.Request{{ID: "new", Time: b.s.Time*1000 + 2000}}})
+	tick, err := json.Marshal(&live.Snapshot{Seq: 4001, Time: b.s.Time + 3, Seconds: 1, Point: live.Values{"requests": 1}, Requests: []live.Request{{ID: "new", Time: b.s.Time*1000 + 2000}}})
 	if err != nil {
 		t.Fatal(err)
 	}
