@@ -176,6 +176,7 @@ func (b *browser) open(t testing.TB, url, theme string, width, height int) *tab 
 	b.mu.Lock()
 	b.pages[p.session] = p
 	b.mu.Unlock()
+	t.Cleanup(func() { get("Target.disposeBrowserContext", map[string]any{"browserContextId": made.BrowserContextID}) })
 	for _, domain := range []string{"Page", "Runtime", "Log", "Network"} {
 		p.do(domain+".enable", nil)
 	}

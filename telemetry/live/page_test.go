@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,12 +89,15 @@ type site struct {
 	tel    *telemetry.Telemetry
 	live   *Live
 	server *httptest.Server
+	stop   chan struct{}
+	once   sync.Once
 	n      int
 }
 
 const testToken = "admin-token-4711"
 
-// startSite serves at addr, "" for any, with the token where there is one.
+// startSite serves at addr, "" for any, with the token where there is one. Its
+// seconds take a quarter of one.
 func startSite(t *testing.T, addr, token string) *site {
 	t.Helper()
 	if addr == "" {
@@ -103,16 +107,30 @@ func startSite(t *testing.T, addr, token string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := New(Options{Version: "1.2.3", Revision: "abc", Endpoints: []string{"chat_completions"}})
-	s := &site{t: t, live: l, tel: telemetry.New(telemetry.Options{Endpoints: []string{"chat_completions"}, Upstreams: []string{"alpha"}, Sink: l.Observe})}
+	now := time.Now()
+	l := newLive(Options{Version: "1.2.3", Revision: "abc", Endpoints: []string{"chat_completions"}}, now)
+	s := &site{t: t, live: l, stop: make(chan struct{}), tel: telemetry.New(telemetry.Options{Endpoints: []string{"chat_completions"}, Upstreams: []string{"alpha"}, Sink: l.Observe})}
 	l.SetUpstreams([]int{0}, upstreams("alpha"))
-	l.Start(Sources{
+	l.from = Sources{
 		Levels: func() Levels { return Levels{Streams: 3, InFlight: 4, Connections: 5} },
 		Upstreams: func() []Upstream {
 			return []Upstream{{Name: "alpha", Host: "alpha.example", Dialect: "openai", State: "up", Connections: 2, Credentials: []Credential{{Name: "0", State: "up"}, {Name: "1", State: "refused", ForSeconds: 30}}}}
 		},
 		Log:  func() RequestLog { return RequestLog{Kind: "clickhouse", Shards: []Shard{{"ch1:9000", false}}} },
 		Keys: func() Keys { return Keys{Store: "redis", Ready: true, Phase: "ready", Keys: 12, LeftSeconds: 86400} },
+	}
+	l.running.Go(func() {
+		ticker := time.NewTicker(250 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				now = now.Add(time.Second)
+				l.second(now)
+			case <-s.stop:
+				return
+			}
+		}
 	})
 	var guard func(http.Handler) http.Handler
 	if token != "" {
@@ -137,6 +155,7 @@ func startSite(t *testing.T, addr, token string) *site {
 func (s *site) end() {
 	s.server.CloseClientConnections()
 	s.server.Close()
+	s.once.Do(func() { close(s.stop) })
 	s.live.Close()
 }
 
