@@ -62,7 +62,7 @@ function rows(table, items, columns, empty, each) {
   });
 }
 
-const failedShare = (u) => (u.failed / u.requests > 0.001 ? [[u.failed / u.requests > 0.05 ? "bad" : "warn", share(u.failed, u.requests)]] : share(0, u.requests));
+const failedShare = (u) => (u.failed / u.requests > 0.01 ? [[u.failed / u.requests > 0.05 ? "bad" : "warn", share(u.failed, u.requests)]] : share(u.failed / u.requests > 0.0001 ? u.failed : 0, u.requests));
 const named = (tr, item) => { if (tr.cells[0].title !== (item.name ?? "")) tr.cells[0].title = item.name ?? ""; };
 
 export function upstreams(list) {
