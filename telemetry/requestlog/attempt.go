@@ -95,7 +95,7 @@ func (s *sender) attempt(x *block) error {
 		}
 	}
 	if s.doubtful(x) && !s.remembered(x) {
-		rest, err := s.missing(ctx, rows)
+		rest, err := s.missing(ctx, x, rows)
 		if err != nil {
 			return err
 		}
@@ -137,18 +137,55 @@ func (s *sender) remembered(x *block) bool {
 	return t.Window > 0 && since >= 0 && since < int64(t.Window/2) && (t.Remembers == 0 || time.Since(x.tried) < t.Remembers/2)
 }
 
-// missing looks the ids of rows up and returns those that the table does not
-// have; nil where it has them all.
-func (s *sender) missing(ctx context.Context, rows batch) (batch, error) {
-	b, ok := rows.(*Block)
-	if !ok {
-		var err error
-		if b, err = copyOf(rows); err != nil {
+// missing looks the ids of x's rows up and returns those that are not stored;
+// nil where all are. A block that may have gone to a shard that the
+// configuration no longer has, which may be one of today's under another
+// address, is looked for at all of them.
+func (s *sender) missing(ctx context.Context, x *block, rows batch) (batch, error) {
+	b, err := decoded(rows)
+	if err != nil {
+		return nil, err
+	}
+	s.p.stats.lookups.Add(1)
+	rest, err := s.p.kind.rest(ctx, s.link.conn, s.link.table, b)
+	if err != nil || rest == nil || x.target == "" || shares(x.target, s.name) {
+		return rest, err
+	}
+	for _, other := range s.peers {
+		if other == s {
+			continue
+		}
+		if rest, err = other.lookUp(ctx, rest); err != nil || rest == nil {
 			return nil, err
 		}
 	}
-	s.p.stats.lookups.Add(1)
-	return s.p.kind.rest(ctx, s.link.conn, s.link.table, b)
+	return rest, nil
+}
+
+// lookUp is missing at another sender's shard, over a connection of its own.
+func (s *sender) lookUp(ctx context.Context, rows batch) (batch, error) {
+	b, err := decoded(rows)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := clickhouse.DialShard(ctx, s.clickhouse, s.addresses)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	t, err := conn.Describe(ctx, s.p.kind.table)
+	if err != nil {
+		return nil, err
+	}
+	return s.p.kind.rest(ctx, conn, t, b)
+}
+
+// decoded returns rows as they would come from a file.
+func decoded(rows batch) (*Block, error) {
+	if b, ok := rows.(*Block); ok {
+		return b, nil
+	}
+	return copyOf(rows)
 }
 
 // rest returns the rows of b that table t does not have, nil where it has

@@ -349,14 +349,27 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(native.Buf)
 	f.Add(native.Buf[:100])
+	bodies := newBodyBatch(1, 100)
+	bodies.add(&Body{ID: [16]byte{1}, Start: 1, Tenant: "acme", Request: []byte("ask\x00\xff"), Answer: []byte("answer"), AnswerBytes: 100})
+	native = proto.Buffer{}
+	if err := encode(&native, bodies); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(native.Buf)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var b Block
 		if b.Decode(data) != nil {
 			return
 		}
 		var row Row
+		var body Body
 		for i := range b.Rows() {
 			b.Row(i, &row)
+			b.Body(i, &body)
+		}
+		if _, _, _, err := b.ids(); err == nil {
+			requestLog.pick(&b, nil)
+			requestBodies.pick(&b, nil)
 		}
 	})
 }

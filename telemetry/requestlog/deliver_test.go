@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"streamrelay/telemetry/clickhouse/chtest"
 )
 
 // recordAll appends the exchanges from..to and waits for batches where there are
@@ -104,15 +106,24 @@ func TestABlockWhoseAcknowledgementWasLostIsNotDoubledAfterItsTokenIsForgotten(t
 			r := New(o)
 			var want sums
 			recordAll(r, &want, 0, 200)
-			eventually(t, "an acknowledgement is lost", func() bool { return s.Hits() == 1 })
+			eventually(t, "an acknowledgement is lost", func() bool { // and the block is stored all the same
+				return s.Hits() == 1 && s.Count("SELECT count() FROM relay.request_log") > r.Stats().Stored
+			})
 			s.Fault("refuse") // the retry finds nobody
 			if restart {
 				if err := r.Close(0); err != nil {
 					t.Fatal(err)
 				}
 			}
-			for i := range blocks { // others go on; over HTTP the fault does not hit them
-				s.Query(fmt.Sprintf("INSERT INTO relay.request_log (id, ts, tenant, model, end_reason) SETTINGS insert_deduplication_token = 'other-%d' SELECT generateUUIDv4(), toDateTime64('2026-11-24 12:00:00', 3, 'UTC'), 'other', 'm1', 'completed'", i))
+			// Others go on; over HTTP the fault does not hit them. Each row is a
+			// block of its own under a token of its own.
+			for done := 0; done < blocks; done += 120 {
+				s.Query(fmt.Sprintf("INSERT INTO relay.request_log (id, ts, tenant, model, end_reason) SETTINGS insert_deduplication_token = 'other-%d', insert_deduplicate = 1, async_insert = 0,"+
+					" max_block_size = 1, max_insert_block_size = 1, min_insert_block_size_rows = 1, min_insert_block_size_bytes = 1"+
+					" SELECT generateUUIDv4(), toDateTime64('2026-11-24 12:00:00', 3, 'UTC'), 'other', 'm1', 'completed' FROM numbers(120)", done))
+			}
+			if n := s.Count("SELECT sum(newest) FROM (SELECT max(max_block_number) AS newest FROM system.parts WHERE database = 'relay' AND table = 'request_log' GROUP BY partition_id)"); n < uint64(blocks) {
+				t.Fatalf("others made %d blocks, want %d", n, blocks)
 			}
 			want.rows += uint64(blocks)
 			s.Fault("none")
@@ -128,6 +139,39 @@ func TestABlockWhoseAcknowledgementWasLostIsNotDoubledAfterItsTokenIsForgotten(t
 			}
 			wantStored(t, s, want)
 		})
+	}
+}
+
+// TestABlockOfAShardThatIsGoneIsLookedForAtAllOthers: the configuration calls a
+// server by another name than when the block was sent to it.
+func TestABlockOfAShardThatIsGoneIsLookedForAtAllOthers(t *testing.T) {
+	const rows, ids = "SELECT count() FROM relay.request_log", "SELECT uniqExact(id) FROM relay.request_log"
+	a, o := store(t)
+	b := chtest.Start(t)
+	migrate(t, b, &o.ClickHouse)
+	name, _ := counting(t, b.Native)
+	o.ClickHouse.Address, o.Interval, o.Backoff = name, 10*time.Millisecond, 50*time.Millisecond
+	b.Fault("drop-ack", "count", "1", "inserts", "1")
+	r := New(o)
+	var want sums
+	recordAll(r, &want, 0, 100)
+	eventually(t, "an acknowledgement is lost", func() bool { return b.Hits() == 1 && b.Count(rows) > 0 })
+	b.Fault("refuse")
+	if err := r.Close(0); err != nil {
+		t.Fatal(err)
+	}
+	o.ClickHouse.Address, o.ClickHouse.Shards = "", [][]string{{a.Native}, {b.Native}}
+	var log journal
+	o.Log = zerolog.New(&log)
+	r = New(o) // only a can take the block, and b cannot be asked yet
+	eventually(t, "b is asked for", func() bool { return log.count(`"state":"`) > 0 })
+	b.Fault("none")
+	eventually(t, "nothing waits", func() bool { return r.Stats().Waiting == 0 })
+	if err := r.Close(time.Second); err != nil {
+		t.Error(err)
+	}
+	if a.Count(rows)+b.Count(rows) != 100 || a.Count(ids)+b.Count(ids) != 100 || b.Count(rows) == 0 {
+		t.Errorf("%d rows at a, %d at b", a.Count(rows), b.Count(rows))
 	}
 }
 

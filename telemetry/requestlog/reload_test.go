@@ -105,7 +105,7 @@ func TestAReloadLeavesADoubtfulBlockToItsShard(t *testing.T) {
 	r := New(o)
 	var want sums
 	recordAll(r, &want, 0, 500)
-	eventually(t, "an acknowledgement is lost", func() bool { return a.Hits() == 1 })
+	eventually(t, "an acknowledgement is lost", func() bool { return a.Hits() == 1 && a.Count("SELECT count() FROM relay.request_log") > 0 })
 	a.Fault("refuse")
 	o.ClickHouse.Shards = [][]string{{b.Native}, {"127.0.0.1:1", a.Native}} // a has got a replica, and is the second
 	if err := r.Reconfigure(config(o)); err != nil {
