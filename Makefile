@@ -16,13 +16,16 @@ CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race soak fuzz microbench dashboards bench bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
+.PHONY: help build run test race soak fuzz microbench dashboards bench pgo bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/relay: static, stamped with the version
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/relay .
+# The profile that the compiler optimises by; off: none, which builds faster.
+PGO ?= bench/default.pgo
+
+build: ## build bin/relay: static, stamped with the version (PGO=off: sooner, and slower)
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo='$(PGO)' -ldflags '$(LDFLAGS)' -o bin/relay .
 
 run: build ## stream a chat completion through the relay, then keep serving
 	./bin/relay demo
@@ -52,6 +55,10 @@ bench: build ## the relay under every load, beside the provider itself; writes b
 	$(RIG) bash -c 'bin/relay bench soak --url $$URL --pid $$PID --duration $(BENCHTIME) --out bench-soak.json'
 	$(RIG) bash -c 'bin/relay bench rate json burst paced open mixed cancel --url $$URL --direct $$DIRECT --pid $$PID \
 	  --duration $(BENCHTIME) --tries 3 --html bench.html --out bench.json'
+
+pgo: build ## take the profile anew that builds are optimised by (needs curl)
+	$(RIG) bash -c '(sleep 1; curl -sSf --unix-socket $$ADMIN -o bench/default.pgo "http://relay/debug/pprof/profile?seconds=26") & \
+	  for s in paced burst json mixed; do bin/relay bench $$s --url $$URL --pid $$PID --duration 6s || exit; done; wait'
 
 bench-nginx: build ## CPU, delay and memory as ratios to nginx (needs nginx)
 	$(GO) run ./bench/peers -peers direct,nginx,relay
@@ -112,7 +119,7 @@ uninstall: ## remove what install put there; /etc/relay and /var/lib/relay stay
 	rm -rf $(SHARED)
 
 release: ## dist/: amd64 and arm64, each built twice to the same bytes; .deb, components, licences, SHA-256 sums
-	@GO='$(GO)' VERSION='$(VERSION)' REVISION='$(REVISION)' LDFLAGS='$(LDFLAGS)' NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' \
+	@GO='$(GO)' PGO='$(PGO)' VERSION='$(VERSION)' REVISION='$(REVISION)' LDFLAGS='$(LDFLAGS)' NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' \
 	  configs/package/release.sh
 
 deploytest: build ## check the files for systemd, containers and Kubernetes

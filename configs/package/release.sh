@@ -36,8 +36,8 @@ fi
 for arch in $ARCHITECTURES; do
   export GOARCH=$arch ARCH=$arch STAGE="$work/stage-$arch"
   name=relay-$VERSION-linux-$arch
-  "$GO" build -trimpath -ldflags "$LDFLAGS" -o "$work/$name/relay" .
-  (cd "$work/tree" && GOCACHE="$work/cache" "$GO" build -trimpath -ldflags "$LDFLAGS" -o "$work/again-$arch" .)
+  "$GO" build -trimpath -pgo="$PGO" -ldflags "$LDFLAGS" -o "$work/$name/relay" .
+  (cd "$work/tree" && GOCACHE="$work/cache" "$GO" build -trimpath -pgo="$PGO" -ldflags "$LDFLAGS" -o "$work/again-$arch" .)
   cmp "$work/$name/relay" "$work/again-$arch" || { echo "release: $arch: two builds differ" >&2; exit 1; }
   echo "release: $arch: two builds, the same bytes"
 
