@@ -316,7 +316,7 @@ func TestThePageInABrowser(t *testing.T) {
 		p.until(`document.querySelector("#rows").innerText.includes("before")`)
 		silent(t, p)
 		s.end()
-		p.until(`document.querySelector("#link").textContent.startsWith("reconnecting")`)
+		p.until(`document.querySelector("#link").textContent.startsWith("reconnecting") && document.querySelector("#problems").textContent.startsWith("The relay does not answer")`)
 		s = startSite(t, addr, "")
 		s.observe(func(r *telemetry.Request) { r.Model = []byte("after") })
 		p.until(`document.querySelector("#link").textContent === "live" && document.querySelector("#rows").innerText.includes("after")`)

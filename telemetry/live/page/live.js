@@ -1,7 +1,7 @@
 // The page: follows the relay's events and shows them.
 import { follow, Unauthorized } from "./stream.js";
 import { History, Charts } from "./charts.js";
-import { $, upstreams, tenants, models, ends, log, keys, tiles, problems, Requests } from "./tables.js";
+import { $, upstreams, tenants, models, ends, log, keys, tiles, problems, stale, Requests } from "./tables.js";
 import { span } from "./format.js";
 
 const TOKEN = "relay-token";
@@ -59,7 +59,7 @@ function draw() {
   const now = latest.time + Math.floor((performance.now() - heard) / 1000);
   charts.draw(view.range, live ? latest.time : now);
   requests.draw(view.q, view.show);
-  if (!live) return;
+  if (!live) return stale(latest.time);
   const r = latest.relay;
   $("identity").textContent = `${r.version} (${r.revision}), pid ${r.pid}, up ${span(now - Date.parse(r.started) / 1000)}`;
   problems(latest);

@@ -201,6 +201,13 @@ export function problems(s) {
   for (const [, text] of out) if (!since.has(text)) since.set(text, s.time);
   out = out.filter(([kind, text]) => kind === "bad" || s.time - since.get(text) >= 3);
   if (!out.length) out.push(["ok", "All is well: ready, upstreams up, nothing dropped"]);
+  tell(out);
+}
+
+// stale says that what is shown is of a time gone by.
+export const stale = (time) => tell([["warn", `The relay does not answer. These are its figures of ${new Date(time * 1000).toLocaleTimeString("en-GB")}.`]]);
+
+function tell(out) {
   const list = $("problems"), key = JSON.stringify(out);
   if (list.dataset.key === key) return;
   list.dataset.key = key;
