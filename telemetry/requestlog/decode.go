@@ -2,10 +2,7 @@ package requestlog
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"slices"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -30,17 +27,13 @@ type Block struct {
 // gives an error, never a panic.
 func (b *Block) Decode(native []byte) (err error) {
 	defer func() {
-		if v := recover(); v != nil { // ch-go trusts lengths that stand within columns
+		if v := recover(); v != nil { // of ch-go
 			err = fmt.Errorf("decode block: %v", v)
 		}
 	}()
 	b.rows, b.fill = 0, b.fill[:0]
-	rows, err := peekRows(native)
-	if err != nil {
+	if err := skim(native); err != nil {
 		return fmt.Errorf("decode block: %w", err)
-	}
-	if rows > maxBlockRows {
-		return fmt.Errorf("decode block: %d rows, more than %d", rows, maxBlockRows)
 	}
 	r := proto.NewReader(bytes.NewReader(native))
 	b.columns = b.columns[:0]
@@ -48,44 +41,16 @@ func (b *Block) Decode(native []byte) (err error) {
 	if err := head.DecodeRawBlock(r, 0, b.columns.Auto()); err != nil {
 		return fmt.Errorf("decode block: %w", err)
 	}
-	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("decode block: bytes after its last column")
-	}
 	b.rows = head.Rows
 	for _, c := range b.columns {
 		if c.Data.Rows() != head.Rows {
 			return fmt.Errorf("decode block: column %s has %d rows of %d", c.Name, c.Data.Rows(), head.Rows)
-		}
-		if !ascending(data(c)) {
-			return fmt.Errorf("decode block: column %s has arrays of no length", c.Name)
 		}
 		if f := setter(c); f != nil {
 			b.fill = append(b.fill, f)
 		}
 	}
 	return nil
-}
-
-// ascending reports whether the arrays of a column, where it is one of arrays,
-// follow each other. ch-go looks at the end of the last one only.
-func ascending(c proto.ColResult) bool {
-	var ends proto.ColUInt64
-	switch c := c.(type) {
-	case *proto.ColArr[string]:
-		ends = c.Offsets
-	case *proto.ColArr[uint16]:
-		ends = c.Offsets
-	}
-	return slices.IsSorted(ends)
-}
-
-// peekRows reads the numbers of columns and rows that a block begins with.
-func peekRows(native []byte) (uint64, error) {
-	r := proto.NewReader(bytes.NewReader(native[:min(len(native), 20)]))
-	if _, err := r.UVarInt(); err != nil {
-		return 0, err
-	}
-	return r.UVarInt()
 }
 
 // Rows is how many rows the block has.
