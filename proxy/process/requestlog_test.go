@@ -194,3 +194,40 @@ func (r *relay) series(name string) float64 {
 	_, all := r.scrape()
 	return all[name]
 }
+
+// TestRowsThatAnInstanceLeavesAreSentByTheOther: two relays share one folder, as
+// relay@blue and relay@green do, and one of them ends while ClickHouse is away.
+func TestRowsThatAnInstanceLeavesAreSentByTheOther(t *testing.T) {
+	if !long() {
+		t.Skip("a relay looks for what others left each 30 s: set RELAY_TEST_LONG=1")
+	}
+	db := chtest.Start(t)
+	log := filepath.Join(tempDir(t), "request-log")
+	sections := fmt.Sprintf("clickhouse: {address: \"%s\"}\nrequest_log: {dir: %s}\n", db.Native, log)
+	provider := simulate(t, "--profile", "ttft=0,gap=0,events=3")
+	green := startRelay(t, provider, sections)
+	dir, key := setUp(t, provider, sections)
+	if r := run(t, dir, "migrate"); r.code != 0 {
+		t.Fatalf("migrate: exit code %d: %s", r.code, r.stderr)
+	}
+	blue := serve(t, dir, key)
+	db.Fault("refuse")
+	const n = 20
+	for range n {
+		res, err := blue.do("POST", "/v1/chat/completions", blue.key, `{"model":"m","messages":[]}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
+	blue.end()
+	db.Fault("none")
+	if got := db.Count("SELECT count() FROM relay.request_log"); got != 0 {
+		t.Fatalf("%d rows reached a ClickHouse that was away", got)
+	}
+	eventuallyStored(t, "the other one has sent them", func() bool { return db.Count("SELECT count() FROM relay.request_log") == n })
+	if got := db.Count("SELECT uniqExact(id) FROM relay.request_log"); got != n {
+		t.Errorf("%d different rows, want %d", got, n)
+	}
+	eventuallyStored(t, "nothing waits", func() bool { return green.series("relay_log_spool_rows") == 0 })
+}
