@@ -16,7 +16,7 @@ CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race soak fuzz microbench dashboards bench pgo bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release deploytest vulncheck servers clean
+.PHONY: help build run test race soak fuzz microbench dashboards bench pgo bench-nginx bench-haproxy bench-vegeta bench-k6 lint cover install uninstall release rehearse deploytest vulncheck servers clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,7 +89,7 @@ lint: ## gofmt, vet, staticcheck
 cover: ## coverage by package
 	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
 
-.PHONY: install uninstall release deploytest vulncheck
+.PHONY: install uninstall release rehearse deploytest vulncheck
 
 bin/relay:
 	@$(MAKE) --no-print-directory build
@@ -121,6 +121,10 @@ uninstall: ## remove what install put there; /etc/relay and /var/lib/relay stay
 release: ## dist/: amd64 and arm64, each built twice to the same bytes; .deb, components, licences, SHA-256 sums
 	@GO='$(GO)' PGO='$(PGO)' VERSION='$(VERSION)' REVISION='$(REVISION)' LDFLAGS='$(LDFLAGS)' NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' \
 	  configs/package/release.sh
+
+rehearse: build ## units and .deb under a real systemd in a throw-away container (root, systemd-container)
+	configs/systemd/rehearse.sh
+	configs/package/rehearse.sh
 
 deploytest: build ## check the files for systemd, containers and Kubernetes
 	cd configs/deploytest && $(GO) vet ./... && $(GO) test -count=1 ./... # the files are outside of its module, so a cached result says nothing

@@ -131,6 +131,16 @@ func TestOverAUnixSocket(t *testing.T) {
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "redis.sock")
 	startRedis(t, "--unixsocket", path)
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // TCP answers sooner
+		c, err := net.Dial("unix", path)
+		if err == nil {
+			_ = c.Close()
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal(err)
+		}
+	}
 	followed(t, redisConfig("unix:"+path))
 }
 
