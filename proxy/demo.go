@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +42,7 @@ type Simulated func() (addr string, stop func() error, err error)
 // DemoCommand is `relay demo`: a relay with one key before a simulated
 // provider, or before a real one, and one chat completion through it.
 func DemoCommand(b Build, simulated Simulated) *cobra.Command {
-	listen, once := "127.0.0.1:8080", false
+	listen, admin, once := "127.0.0.1:8080", "127.0.0.1:9090", false
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Stream one chat completion through a relay on loopback, then keep serving",
@@ -51,19 +53,39 @@ DEEPSEEK_API_KEY or OPENROUTER_API_KEY set it relays to the real provider.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo(cmd.OutOrStdout(), b, simulated, listen, once)
+			if once {
+				admin = "" // nobody will look
+			}
+			return demo(cmd.OutOrStdout(), b, simulated, listen, freeOr(admin), once)
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", listen, "where the relay listens")
+	cmd.Flags().StringVar(&admin, "admin", admin, "where it shows its live page; another port where this one is taken")
 	cmd.Flags().BoolVar(&once, "once", once, "end after the first completion")
 	return cmd
 }
 
-// demoConfig is the demo's relay.yaml: where it listens, the upstream's name
-// and base URL.
+// freeOr returns addr, or any port of its host where something listens there.
+func freeOr(addr string) string {
+	if addr == "" {
+		return ""
+	}
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		host, _, _ := net.SplitHostPort(addr)
+		return net.JoinHostPort(host, "0")
+	}
+	if err == nil {
+		_ = ln.Close()
+	}
+	return addr
+}
+
+// demoConfig is the demo's relay.yaml: where it listens, where its operator
+// does, the upstream's name and base URL.
 const demoConfig = `
 listen: %q
-admin: {listen: ""}
+admin: {listen: %q}
 log: {level: warn, access: false}
 shutdown: {lame_duck: 0s}
 request_log: {dir: ""}
@@ -74,7 +96,7 @@ upstreams:
     credentials: [{value: "${KEY}"}]
 `
 
-func demo(out io.Writer, b Build, simulated Simulated, listen string, once bool) error {
+func demo(out io.Writer, b Build, simulated Simulated, listen, admin string, once bool) error {
 	name, baseURL, model, key := "simulated", "", "simulated-model", "sk-simulated"
 	for _, p := range demoProviders {
 		if k := os.Getenv(p.variable); k != "" {
@@ -90,7 +112,7 @@ func demo(out io.Writer, b Build, simulated Simulated, listen string, once bool)
 		defer stop()
 		baseURL = "http://" + addr + "/v1"
 	}
-	cfg, err := configs.Parse("demo", fmt.Appendf(nil, demoConfig, listen, name, baseURL), func(string) (string, bool) { return key, true })
+	cfg, err := configs.Parse("demo", fmt.Appendf(nil, demoConfig, listen, admin, name, baseURL), func(string) (string, bool) { return key, true })
 	if err != nil {
 		return err
 	}
@@ -114,6 +136,11 @@ func demo(out io.Writer, b Build, simulated Simulated, listen string, once bool)
 	if err != nil {
 		fmt.Fprintf(out, "\n%v\n", err)
 	}
+	metrics, page := addr, ""
+	if p.admin != nil {
+		metrics = p.admin.ln.Addr().String()
+		page = "What it does, live: http://" + metrics + "/\n\n"
+	}
 	fmt.Fprintf(out, `
 Try it from another terminal:
 
@@ -123,10 +150,10 @@ Try it from another terminal:
 
   curl http://%[1]s/v1/models -H 'Authorization: Bearer %[2]s'
   curl http://%[1]s/healthz
-  curl -s http://%[1]s/metrics | grep '^relay_'
+  curl -s http://%[4]s/metrics | grep '^relay_'
 
-Serving until Ctrl-C.
-`, addr, DemoKey, model)
+%[5]sServing until Ctrl-C.
+`, addr, DemoKey, model, metrics, page)
 	return <-finished
 }
 

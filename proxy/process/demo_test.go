@@ -29,7 +29,7 @@ func TestDemoKeepsServingWhatItPrints(t *testing.T) {
 	for _, end := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(end.String(), func(t *testing.T) {
 			t.Parallel()
-			p := start(t, tempDir(t), nil, binary, "demo", "--listen", "127.0.0.1:0")
+			p := start(t, tempDir(t), nil, binary, "demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 			p.await(p.stdout, "Serving until Ctrl-C.\n")
 			lines := curlLines(p.stdout.String())
 			if len(lines) != 4 {
@@ -48,6 +48,13 @@ func TestDemoKeepsServingWhatItPrints(t *testing.T) {
 				if status, body := lines[i].run(t); status != 200 || !check(body) {
 					t.Errorf("%+v: %d\n%s", lines[i], status, body)
 				}
+			}
+			page := regexp.MustCompile(`What it does, live: (http://\S+/)\n`).FindStringSubmatch(p.stdout.String())
+			if page == nil {
+				t.Fatalf("no page in\n%s", p.stdout)
+			}
+			if status, body := (curl{url: page[1]}).run(t); status != 200 || !strings.Contains(body, "<title>") {
+				t.Errorf("the page: %d\n%s", status, body)
 			}
 			p.signal(end)
 			p.mustExit(0)
