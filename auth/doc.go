@@ -16,4 +16,7 @@
 // without the keys, known keys go on for redis.stale_max, over a restart as
 // well, and others are Unavailable, never Unknown; when it is back, the table is
 // brought up to date before it counts as fresh.
+//
+// A reload puts prices, another keys file or another Redis in force on a running
+// Store, all of it or nothing: see Store.Prepare.
 package auth

@@ -37,8 +37,9 @@ func NeedRestart(before, after Options) (names []string) {
 }
 
 // Prepare does all of a reload that can fail: it reads another keys file, and
-// connects to another Redis. Until Apply nothing is different. Of o, Keys, Redis
-// and Prices count.
+// connects to another Redis, which takes some seconds at most where that does not
+// answer. Until Apply nothing is different. Of o, Keys, Redis and Prices count.
+// Calls do not overlap; each is followed by Apply or Discard before the next.
 //
 // A new Redis that cannot be reached, or that lacks keys which the relay knows,
 // is an error: the one of before stays in force, and whoever changed the
