@@ -50,6 +50,8 @@ inside systemd-run --quiet --unit=provider /opt/rehearsal/relay simulate --liste
 inside bash -euc 'sed -i "s|https://api.openai.com/v1|http://127.0.0.1:8081/v1|" /etc/relay/relay.yaml
   echo "limits: {keepalive_timeout: 3s}" >> /etc/relay/relay.yaml # the old instance goes when the last idle client has
   printf sk-provider > /etc/relay/credentials/openai'
+fact serve "relay.yaml can be checked as it says itself" systemd-run --quiet --pipe --wait --property=LoadCredential=credential:/etc/relay/credentials \
+  relay check --config /etc/relay/relay.yaml
 key=$(inside relay keys create --config /etc/relay/relay.yaml --name first 2> "$work/keys") || cat "$work/keys" >&2
 inside relay-rollover > "$work/rollover" 2>&1 || cat "$work/rollover" >&2
 ask() { inside curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/v1/models -H "Authorization: Bearer $key" 2>&1 || true; }
