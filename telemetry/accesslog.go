@@ -25,6 +25,9 @@ func (t *Telemetry) logAccess(r *Request, us *upstreamSeries, endpoint int) {
 	e := stamp(l.z.WithLevel(zerolog.InfoLevel), time.Unix(0, r.Start+r.Duration))
 	e.Bytes("request_id", cut(r.RequestID, maxLogText))
 	e.Bytes("id", AppendID(scratch[:0], r.ID))
+	if r.TraceID != [16]byte{} {
+		e.Hex("trace_id", r.TraceID[:])
+	}
 	if len(r.Tenant) > 0 {
 		e.Bytes("tenant", cut(r.Tenant, maxLogText))
 	}
@@ -63,6 +66,9 @@ func (t *Telemetry) logAccess(r *Request, us *upstreamSeries, endpoint int) {
 	e.Int64("bytes_out", r.BytesOut)
 	if r.Client.IsValid() {
 		e.Bytes("client", r.Client.AppendTo(scratch[:0]))
+	}
+	if len(r.UpstreamRequestID) > 0 {
+		e.Bytes("upstream_request_id", cut(r.UpstreamRequestID, maxLogText))
 	}
 	e.Int("attempts", r.Attempts)
 	if r.Attempts > 1 {

@@ -38,6 +38,17 @@ func TestAccessLine(t *testing.T) {
 				`"client":"192.0.2.7","attempts":1,"message":"request"}`,
 		},
 		{
+			"a traced one, with the provider's own id",
+			func(r *Request) {
+				r.TraceID = [16]byte{0x0a, 0xf7, 15: 0x9c}
+				r.UpstreamRequestID = []byte("req_\"1")
+			},
+			head + `"trace_id":"0af7000000000000000000000000009c","tenant":"acme","key_id":"k7","method":"POST","path":"/v1/chat/completions","endpoint":"chat_completions",` +
+				`"upstream":"alpha","model":"m1","status":200,"end":"completed","stream":true,"ttft_ms":100,"duration_ms":3200,` +
+				`"tokens_in":12,"tokens_out":30,"tokens_cached":4,"events":4,"bytes_in":120,"bytes_out":4096,` +
+				`"client":"192.0.2.7","upstream_request_id":"req_\"1","attempts":1,"message":"request"}`,
+		},
+		{
 			"a cut one",
 			func(r *Request) {
 				r.End, r.UsageSource, r.TTFT, r.Error = UpstreamCut, UsagePartial, 1234567, "upstream_cut"
