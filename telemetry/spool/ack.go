@@ -39,11 +39,12 @@ func (s *Folder) Take(suits func(*Block) bool) *Block {
 	return nil
 }
 
-// Return gives up a block that was taken: Take will find it again. sent says
-// that it may have been sent meanwhile.
+// Return gives up a block that was taken, or written and not taken: Take will
+// find it again. sent says that it may have been sent meanwhile.
 func (s *Folder) Return(b *Block, sent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	b.Doubtful = b.Doubtful || sent
 	if b.state != stateTaken {
 		return
 	}
@@ -54,7 +55,6 @@ func (s *Folder) Return(b *Block, sent bool) {
 		return
 	}
 	b.state = stateWaiting
-	b.Doubtful = b.Doubtful || sent
 }
 
 // Ack says that the block is stored elsewhere. The error says that this could

@@ -180,6 +180,55 @@ func TestTheOldestFilesGoWhereThereIsNoRoomAndAreCounted(t *testing.T) {
 	}
 }
 
+func TestAReturnedBlockIsDoubtfulOnceItMayHaveBeenSent(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	for i := range 3 {
+		put(t, s, i)
+	}
+	untaken := put(t, s, 3)
+	first, second := s.Take(anyTarget), s.Take(anyTarget)
+	s.Return(first, true)
+	s.Return(second, false)
+	s.Return(untaken, true)
+	got := ""
+	for b := s.Take(anyTarget); b != nil; b = s.Take(anyTarget) {
+		got += fmt.Sprintf("%s %t ", b.Token, b.Doubtful)
+	}
+	if want := "boot/0 true boot/1 false boot/2 false boot/3 true "; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestASpoolBecomesAStoreAndASpoolAgain: what waits in it goes on waiting, and
+// what was the log stays it.
+func TestASpoolBecomesAStoreAndASpoolAgain(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root, nil)
+	as := func(store bool) {
+		t.Helper()
+		if err := s.Configure(Options{MaxBytes: 1 << 30, Fsync: FsyncNever, Store: store}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, s, 0)
+	as(true)
+	put(t, s, 1)
+	put(t, s, 2)
+	as(false)
+	put(t, s, 3)
+	if got := drain(t, s, true); fmt.Sprint(got) != "[boot/0 boot/3]" || s.Waiting() != 0 {
+		t.Errorf("wait: %v, %d rows", got, s.Waiting())
+	}
+	list, err := Files(root)
+	if err != nil || len(list) == 0 || list[0].Day == "" || list[0].Open {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	rows := 0
+	if _, err := Blocks(list[0].Path, nil, func(h *Header, _ []byte) error { rows += h.Rows; return nil }); err != nil || rows != 2+3 {
+		t.Errorf("the store has %d rows: %v", rows, err)
+	}
+}
+
 func TestFilesThatAreTooOldGo(t *testing.T) {
 	now := time.Now()
 	s := open(t, t.TempDir(), func(o *Options) { o.MaxAge, o.Now = time.Hour, func() time.Time { return now } })
