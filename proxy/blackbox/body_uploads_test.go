@@ -164,6 +164,7 @@ func heap() uint64 {
 // The upstream refuses an upload after its head; its answer reaches a client
 // that is still sending.
 func TestAnEarlyAnswerToAnUploadReachesTheClient(t *testing.T) {
+	body := noise(16<<20, 4) // before there is a connection that waits for it
 	for _, coding := range []string{"length", "chunks"} {
 		for _, after := range []string{"closes", "goes on reading", "stops reading"} {
 			t.Run("by "+coding+", the upstream "+after, func(t *testing.T) {
@@ -187,7 +188,6 @@ func TestAnEarlyAnswerToAnUploadReachesTheClient(t *testing.T) {
 				})
 				rl := relayTo(t, up, "")
 				c := rl.dial()
-				body := noise(16<<20, 4)
 				go func() {
 					if coding == "length" {
 						_, _ = io.WriteString(c.Conn, request("POST", "/v1/files", body, "Content-Type: application/octet-stream"))
