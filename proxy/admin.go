@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"streamrelay/configs"
@@ -21,17 +21,14 @@ import (
 type admin struct {
 	ln    net.Listener
 	http  *http.Server
-	token *[sha256.Size]byte // nil: loopback or unix, no token asked for
+	token atomic.Pointer[[sha256.Size]byte] // nil: loopback or unix, no token asked for
 }
 
 // newAdmin opens the listener. api serves /api/ with a token of its own; nil:
 // there is none.
 func newAdmin(cfg configs.Admin, p *process, api http.Handler) (*admin, error) {
 	a, s := &admin{}, p.srv
-	if token := cfg.Token.Reveal(); token != "" {
-		sum := sha256.Sum256([]byte(token))
-		a.token = &sum
-	}
+	a.setToken(cfg)
 	if a.ln = p.super.listener("admin"); a.ln == nil {
 		ln, err := listen(cfg.Listen)
 		if err != nil {
@@ -69,11 +66,7 @@ func newAdmin(cfg configs.Admin, p *process, api http.Handler) (*admin, error) {
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	outer := http.NewServeMux()
 	outer.Handle("/", a.guard(mux))
-	guard := a.guard
-	if a.token == nil {
-		guard = nil
-	}
-	page := p.live.Handler(guard)
+	page := p.live.Handler(a.guard)
 	outer.Handle("GET /{$}", page)
 	outer.Handle("GET /live/", page)
 	if api != nil {
@@ -90,6 +83,16 @@ func newAdmin(cfg configs.Admin, p *process, api http.Handler) (*admin, error) {
 	return a, nil
 }
 
+// setToken takes another token up.
+func (a *admin) setToken(cfg configs.Admin) {
+	if token := cfg.Token.Reveal(); token != "" {
+		sum := sha256.Sum256([]byte(token))
+		a.token.Store(&sum)
+	} else {
+		a.token.Store(nil)
+	}
+}
+
 // setLogLevel changes the log's level until the next reload.
 func (p *process) setLogLevel(w http.ResponseWriter, r *http.Request) {
 	b, _ := io.ReadAll(io.LimitReader(r.Body, 16))
@@ -101,23 +104,6 @@ func (p *process) setLogLevel(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeText(w, http.StatusBadRequest, "write debug, info, warn or error\n")
 	}
-}
-
-// guard asks for the bearer token where there is one; liveness needs none.
-func (a *admin) guard(next http.Handler) http.Handler {
-	if a.token == nil {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-		if r.URL.Path != pathHealth && (!strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1) {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			writeText(w, http.StatusUnauthorized, "the admin listener wants the bearer token of admin.token_file\n")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // serve answers until close.

@@ -6,8 +6,9 @@ import (
 )
 
 // capture keeps the first bytes of one body for the request log, in blocks that
-// count for limits.max_held: where they have no room, less is kept. The zero
-// value keeps nothing.
+// count for limits.max_held, of whose last half they take nothing: the log must
+// not be what a request is refused for. Where they have no room, less is kept.
+// The zero value keeps nothing.
 type capture struct {
 	limit   int
 	block   *pool.Block
@@ -39,14 +40,14 @@ func (c *capture) add(s *Server, maxHeld int64, b []byte) {
 	c.block.B = append(c.block.B, b...)
 }
 
-// grow makes room for size bytes, and reports false where max_held has none.
+// grow makes room for size bytes, and reports false where there is none.
 func (c *capture) grow(s *Server, maxHeld int64, size int) bool {
 	if c.block != nil {
 		size = max(size, 2*cap(c.block.B))
 	}
 	fresh := s.buffers.Block(min(max(size, firstCapture), c.limit))
 	more := int64(cap(fresh.B)) - c.counted
-	if s.tel.HeldBytes.Add(more) > maxHeld {
+	if s.tel.HeldBytes.Add(more) > maxHeld/2 {
 		s.tel.HeldBytes.Add(-more)
 		fresh.Put()
 		return false

@@ -176,7 +176,8 @@ func (p *process) run(ctx context.Context, force <-chan struct{}, hup <-chan os.
 	for serving := true; serving; {
 		select {
 		case <-hup:
-			_ = p.reloadFile() // said in the log
+			// It may wait for stores, and SIGTERM must not wait for it.
+			go func() { _ = p.reloadFile() }() // said in the log
 		case <-ctx.Done():
 			serving = false
 		case err = <-failed:
@@ -257,6 +258,9 @@ func (p *process) apply(cfg *configs.Config) error {
 	}
 	if keys != nil {
 		keys.Apply()
+	}
+	if p.admin != nil {
+		p.admin.setToken(cfg.Admin)
 	}
 	p.showHash(cfg)
 	if p.rows == nil {

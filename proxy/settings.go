@@ -89,7 +89,7 @@ func needRestart(a, b *configs.Config) (changed []string) {
 	}
 	diff("listen", a.Listen, b.Listen)
 	diff("tls", a.TLS.Enabled(), b.TLS.Enabled())
-	diff("admin", a.Admin, b.Admin)
+	diff("admin", a.Admin.Listen, b.Admin.Listen)
 	diff("limits.max_header", a.Limits.MaxHeader, b.Limits.MaxHeader)
 	diff("limits.header_timeout", a.Limits.HeaderTimeout, b.Limits.HeaderTimeout)
 	diff("limits.keepalive_timeout", a.Limits.KeepaliveTimeout, b.Limits.KeepaliveTimeout)

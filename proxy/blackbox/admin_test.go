@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"io"
@@ -24,7 +25,7 @@ func ask(t *testing.T, at, method, path, token string) (int, http.Header, string
 		}
 		return d.DialContext(ctx, "tcp", at)
 	}}}
-	req, err := http.NewRequest(method, "http://admin"+path, nil)
+	req, err := http.NewRequest(method, "http://localhost"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func ask(t *testing.T, at, method, path, token string) (int, http.Header, string
 func TestAdminListenerTakesTheMetricsOffThePublicOne(t *testing.T) {
 	up := untouched(t)
 	c := startChild(t, "serve", childFile(t, up, "admin: {listen: 127.0.0.1:0}\n"), 0)
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 200, "/live/state": 421, "/v1/models": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 200, "/live/state": 200, "/v1/models": 404} {
 		status, header, body := ask(t, c.admin, "GET", path, "")
 		if status != want {
 			t.Errorf("admin %s: status %d: %s", path, status, body)
@@ -75,6 +76,44 @@ func TestAdminListenerTakesTheMetricsOffThePublicOne(t *testing.T) {
 	_, a := c.speak(t, request("GET", "/metrics", ""))
 	if a.status != 404 {
 		t.Errorf("public /metrics with a key: status %d", a.status)
+	}
+}
+
+// Without a token a browser must not be led here by somebody else's page.
+func TestAdminListenerWithoutATokenAnswersNoOtherSite(t *testing.T) {
+	c := startChild(t, "serve", childFile(t, untouched(t), "admin: {listen: 127.0.0.1:0}\n"), 0)
+	for _, one := range []struct {
+		host, method, path string
+		fields             []string
+		want               int
+	}{
+		{"127.0.0.1:9090", "GET", "/metrics", nil, 200}, {"localhost", "GET", "/config", nil, 200}, {"LOCALHOST:1", "GET", "/live/state", nil, 200},
+		{"relay.localhost:9090", "GET", "/live/state", nil, 200}, {"[::1]:9090", "GET", "/readyz", nil, 200}, {"10.0.0.7", "GET", "/loglevel", nil, 200},
+		{"evil.example", "GET", "/metrics", nil, 421}, {"evil.example", "POST", "/reload", nil, 421}, {"evil.example", "GET", "/debug/pprof/", nil, 421},
+		{"127.0.0.1.evil.example:9090", "GET", "/config", nil, 421}, {"localhost.evil.example", "GET", "/live/events", nil, 421}, {"", "GET", "/upstreams", nil, 421},
+		{"evil.example", "GET", "/healthz", nil, 200}, {"evil.example", "GET", "/", nil, 200},
+		{"localhost:9090", "POST", "/reload", []string{"Sec-Fetch-Site: cross-site"}, 403},
+		{"localhost:9090", "POST", "/reload", []string{"Origin: https://evil.example"}, 403},
+		{"localhost:9090", "POST", "/reload", []string{"Origin: null"}, 403},
+		{"localhost:9090", "GET", "/debug/pprof/profile", []string{"Sec-Fetch-Site: same-site"}, 403},
+		{"localhost:9090", "GET", "/live/state", []string{"Sec-Fetch-Site: same-origin"}, 200},
+		{"localhost:9090", "GET", "/metrics", []string{"Sec-Fetch-Site: none"}, 200},
+		{"localhost:9090", "GET", "/live/state", []string{"Origin: http://localhost:9090"}, 200},
+		{"localhost:9090", "POST", "/reload", nil, 200},
+	} {
+		conn, err := net.Dial("tcp", c.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, one.method+" "+one.path+" HTTP/1.1\r\nHost: "+one.host+"\r\nConnection: close\r\n"+strings.Join(append(one.fields, "\r\n"), "\r\n"))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s %s as %s: %v", one.method, one.path, one.host, err)
+		}
+		if res.StatusCode != one.want {
+			t.Errorf("%s %s as %s, %q: status %d, want %d", one.method, one.path, one.host, one.fields, res.StatusCode, one.want)
+		}
+		conn.Close()
 	}
 }
 

@@ -70,7 +70,7 @@ func TestCapturedBodiesCountAsHeld(t *testing.T) {
 	if a := c.answer(); string(a.body) != answer {
 		t.Fatalf("status %d, %d bytes", a.status, len(a.body))
 	}
-	if kept := rl.one().AnswerBody; kept == "" || len(kept) > 64<<10 || !strings.HasPrefix(answer, kept) {
+	if kept := rl.one().AnswerBody; kept == "" || len(kept) > 32<<10 || !strings.HasPrefix(answer, kept) {
 		t.Errorf("%d bytes are shown", len(kept))
 	}
 }
