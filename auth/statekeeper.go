@@ -72,6 +72,7 @@ func (k *stateKeeper) write() {
 	err := k.writeTo(path)
 	k.saved, k.took = time.Now(), time.Since(began)
 	if err != nil {
+		k.limiter.Unsaved()
 		k.log.Warn().Err(fmt.Errorf("a restart goes on without it: %w", err)).Msg("state not written")
 	}
 }

@@ -86,6 +86,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.register(set)
 	s.settings.Store(set)
 	s.publishUpstreams(set.routing)
 	s.maxConns.Store(maxConns(&cfg.Limits))

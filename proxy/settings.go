@@ -20,6 +20,15 @@ type settings struct {
 	includeUsage bool
 	endRevoked   bool
 	routing      *routing
+	index        []int // of the upstreams in records
+}
+
+// register tells who makes records which number each upstream has in them. Then
+// the settings are put in force: nothing may fail between the two.
+func (s *Server) register(set *settings) {
+	if s.registered != nil {
+		s.registered(set.index, set.cfg.Upstreams)
+	}
 }
 
 // newSettings builds what cfg says. Upstreams that previous has alike are
@@ -30,11 +39,8 @@ func (s *Server) newSettings(cfg *configs.Config, previous *settings) (*settings
 		names[i] = u.Name
 	}
 	index := s.tel.Register(names, modelNames(cfg))
-	if s.registered != nil {
-		s.registered(index, cfg.Upstreams)
-	}
 	set := &settings{
-		cfg: cfg, limits: cfg.Limits, stream: cfg.Stream,
+		index: index, cfg: cfg, limits: cfg.Limits, stream: cfg.Stream,
 		includeUsage: cfg.Stream.IncludeUsage == "auto", endRevoked: cfg.Keys.EndStreamsOnRevoke,
 	}
 	var before *routing
@@ -66,6 +72,7 @@ func (s *Server) Reload(cfg *configs.Config) error {
 			return err
 		}
 	}
+	s.register(set)
 	s.settings.Store(set)
 	s.maxConns.Store(maxConns(&cfg.Limits))
 	s.tel.SetAccess(cfg.Log.Access)

@@ -266,6 +266,32 @@ func TestSpentMoneyOutlivesARestart(t *testing.T) {
 	}
 }
 
+// Two relays share a file, which goes: whoever writes it anew must not add to
+// the one's spending what the other will write again.
+func TestAFileThatIsGoneIsWrittenAnewWithoutCountingTwice(t *testing.T) {
+	prices := NewPrices(map[string]configs.Price{"m": {Output: 1}})
+	relay := func(name string, tokens int64) (*own, *Account) {
+		l := newOwn(t, Options{Prices: prices, Instance: name})
+		a := l.Account("key:k", Limits{BudgetDay: 100 * Dollar}, 0)
+		g, _, _ := admitted(l, a, Ask{Model: []byte("m")})
+		g.Settle(&Outcome{Sent: true, Known: true, Output: tokens, Model: []byte("m")})
+		return l, a
+	}
+	a, atA := relay("a", 10_000_000)
+	b, atB := relay("b", 5_000_000)
+	file := a.Share(nil, true, false)
+	file = b.Share(file, true, false)
+	a.Share(file, true, false)
+	file = a.Share(nil, false, false) // gone
+	file = b.Share(file, true, false)
+	a.Share(file, true, false)
+	for name, of := range map[string]*Account{"a": atA, "b": atB} {
+		if _, spent, _, _ := of.day.state(a.now); spent != 15*Dollar {
+			t.Errorf("%s knows of %v", name, spent)
+		}
+	}
+}
+
 func TestResetsAreWrittenAsOpenAIDoes(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0ms", -time.Second: "0ms", time.Microsecond: "1ms", 12 * time.Millisecond: "12ms", time.Second: "1s", 1500 * time.Millisecond: "1.5s",

@@ -63,6 +63,7 @@ type Limiter struct {
 	accounts map[string]*Account
 	active   []*Account       // to be looked at by the next tick
 	others   map[string]Spent // what others spent, as a state file says
+	entries  []Spent          // which of them spent what, for when that file is gone
 
 	stop, stopped chan struct{}
 }

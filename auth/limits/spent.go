@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -44,6 +45,9 @@ func (s *Spent) add(o Spent) {
 // Used reports whether anything was used of limits since it was asked last.
 func (l *Limiter) Used() bool { return l.used.Swap(false) }
 
+// Unsaved takes back that Used was asked: what was used is not written down.
+func (l *Limiter) Unsaved() { l.used.Store(true) }
+
 // Share is how relays that share a state file, such as two of which one takes
 // over, know what all of them spent: each has an entry of its own for an account
 // and adds up those of the others. It takes over what the file has, and returns
@@ -58,10 +62,10 @@ func (l *Limiter) Share(file []Spent, read, last bool) []Spent {
 	now := l.now()
 	day, _ := periodOf(now, false)
 	month, _ := periodOf(now, true)
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !read {
-		file = l.othersLocked()
+		l.mu.Lock()
+		file = l.entries
+		l.mu.Unlock()
 	}
 	var list []Spent
 	ended := map[string]int{} // where in list an account's entry without a relay is
@@ -74,10 +78,10 @@ func (l *Limiter) Share(file []Spent, read, last bool) []Spent {
 		}
 	}
 	if read && !l.shared() {
-		l.takeLocked(list)
+		l.take(list)
 	}
-	for scope, a := range l.accounts {
-		s := a.spent(now)
+	for _, a := range l.all() {
+		scope, s := a.scope, a.spent(now)
 		switch {
 		case last:
 			s.Concurrent = 0
@@ -127,55 +131,43 @@ func (a *Account) spent(now int64) Spent {
 	return s
 }
 
-// othersLocked is what is known of others, in the form of a file.
-func (l *Limiter) othersLocked() []Spent {
-	var list []Spent
-	for scope, s := range l.others {
-		if l.accounts[scope] == nil {
-			s.Scope, s.Instance = scope, ""
-			list = append(list, s)
-		}
-	}
-	for scope, a := range l.accounts {
-		s := Spent{Scope: scope}
-		a.day.mu.Lock()
-		s.Day, s.DaySpent = a.day.period, a.day.others
-		a.day.mu.Unlock()
-		a.month.mu.Lock()
-		s.Month, s.MonthSpent = a.month.period, a.month.others
-		a.month.mu.Unlock()
-		list = append(list, s)
-	}
-	return list
-}
-
 // Restore takes over what a file has before the first request. With Redis, which
 // knows better, it is used until Redis answers.
 func (l *Limiter) Restore(file []Spent) {
 	now := l.now()
 	day, _ := periodOf(now, false)
 	month, _ := periodOf(now, true)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.takeLocked(slices.DeleteFunc(slices.Clone(file), func(s Spent) bool { return !s.current(now, day, month) }))
+	l.take(slices.DeleteFunc(slices.Clone(file), func(s Spent) bool { return !s.current(now, day, month) }))
 }
 
-// takeLocked makes the sums of list, of current periods, what others spent.
-func (l *Limiter) takeLocked(list []Spent) {
-	l.others = make(map[string]Spent, len(list))
+// all returns the accounts there are. Whoever looks into each of many does so
+// without the lock that requests take.
+func (l *Limiter) all() []*Account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.accounts))
+}
+
+// take makes the sums of list, of current periods, what others spent.
+func (l *Limiter) take(list []Spent) {
+	others := make(map[string]Spent, len(list))
 	now := l.now()
 	day, _ := periodOf(now, false)
 	month, _ := periodOf(now, true)
 	for _, s := range list {
 		s.current(now, day, month)
 		sum := s
-		if was, there := l.others[s.Scope]; there {
+		if was, there := others[s.Scope]; there {
 			sum.add(was)
 		}
-		l.others[s.Scope] = sum
+		others[s.Scope] = sum
 	}
-	for scope, a := range l.accounts {
-		a.restore(l.others[scope])
+	entries := slices.Clone(list)
+	l.mu.Lock()
+	l.entries, l.others = entries, others // accounts that are made from here on begin with it
+	l.mu.Unlock()
+	for _, a := range l.all() {
+		a.restore(others[a.scope])
 	}
 }
 

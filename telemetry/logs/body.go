@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -105,7 +104,7 @@ func printBody(w io.Writer, b *requestlog.Body) error {
 // safe is text for a terminal: lines stay, other control characters go.
 func safe(text []byte) string {
 	return strings.TrimSuffix(strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) && c != '\n' && c != '\t' && c != '\r' || c == utf8.RuneError {
+		if commands(c) && c != '\n' && c != '\t' && c != '\r' || c == utf8.RuneError {
 			return '?'
 		}
 		if c == '\r' {

@@ -99,12 +99,16 @@ func newRecord(r *requestlog.Row) record {
 // clean makes what clients sent safe for a terminal and for UTF-8 formats.
 func clean(s string) string {
 	return strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || c == unicode.ReplacementChar {
+		if commands(c) || c == unicode.ReplacementChar {
 			return '?'
 		}
 		return c
 	}, s)
 }
+
+// commands reports whether a terminal would take c for a command, or show what
+// follows it in another order than it stands in.
+func commands(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
 
 // printer writes rows as they come.
 type printer interface {

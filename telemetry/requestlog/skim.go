@@ -43,6 +43,9 @@ func skim(native []byte) error {
 		if err != nil {
 			return err
 		}
+		if strings.Count(kind, "(") > maxNesting {
+			return fmt.Errorf("column %.64q: a type of more than %d levels", name, maxNesting)
+		}
 		if err := errors.Join(s.state(kind), s.column(kind, rows)); err != nil {
 			return fmt.Errorf("column %.64q: %w", name, err)
 		}
@@ -52,6 +55,9 @@ func skim(native []byte) error {
 	}
 	return nil
 }
+
+// maxNesting is how deep a column's type may be; ours are of two levels.
+const maxNesting = 8
 
 type skimmer struct{ rest []byte }
 
