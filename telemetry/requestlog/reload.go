@@ -48,11 +48,12 @@ func NeedRestart(a, b *configs.Config) (keys []string) {
 }
 
 // Reconfigure puts the prices, the models that routes name, request_log and
-// clickhouse of c in force. No row is lost or doubled by it: a block whose
+// clickhouse of c in force. No sealed row is lost or doubled by it: a block whose
 // INSERT is broken off stays bound to its shard and is looked up where its
 // token may be forgotten. Shards are the same where they have an address in
 // common. The error names the key that only a restart applies, and then nothing
-// has changed. It may wait a few seconds, and no request waits for it.
+// has changed. It may wait leaveTime for a server that does not answer, and no
+// request waits for it; what comes meanwhile and finds no room is counted.
 func (r *Recorder) Reconfigure(c *configs.Config) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
