@@ -54,7 +54,7 @@ func healthcheck(ctx context.Context, at, path string) (string, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://relay"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
 	if err != nil {
 		return "", fmt.Errorf("ask %s: %w", at, err)
 	}

@@ -81,7 +81,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 			stderr: "relay: relay.yaml:1: keys.store: unknown value: write file or redis"},
 
 		{name: "healthcheck of nobody", args: "healthcheck --address 127.0.0.1:" + nobody, code: 1,
-			stderr: `relay: ask 127.0.0.1:` + nobody + `: Get "http://relay/healthz": dial tcp 127.0.0.1:` + nobody + `: connect: connection refused`},
+			stderr: `relay: ask 127.0.0.1:` + nobody + `: Get "http://localhost/healthz": dial tcp 127.0.0.1:` + nobody + `: connect: connection refused`},
 		{name: "simulate, port in use", args: "simulate --listen " + inUse, code: 1,
 			stderr: `relay: listen on "` + inUse + `": listen tcp ` + inUse + `: bind: address already in use`},
 		{name: "simulate, bad profile", args: "simulate --profile nosuch=1", code: 2, stderr: `relay: --profile: X-Simulate nosuch="1": unknown key`},

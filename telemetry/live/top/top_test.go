@@ -250,6 +250,9 @@ func relay(t *testing.T, guard func(http.Handler) http.Handler) *httptest.Server
 	l.SetUpstreams([]int{0}, []configs.Upstream{{Name: "alpha"}})
 	l.Start(live.Sources{})
 	l.Observe(&telemetry.Request{RequestID: []byte("req-1"), Start: time.Now().UnixNano(), Model: []byte("m1"), Tenant: []byte("acme"), Status: 200, Attempts: 1, Duration: 1e9})
+	if guard == nil {
+		guard = func(next http.Handler) http.Handler { return next }
+	}
 	s := httptest.NewServer(l.Handler(guard))
 	t.Cleanup(func() {
 		s.CloseClientConnections()
