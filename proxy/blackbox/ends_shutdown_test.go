@@ -94,11 +94,10 @@ func TestAShutdownLetsStreamsEnd(t *testing.T) {
 	}
 }
 
-// A stream that began before the relay took its leave could not be told that
-// its connection ends: it lives on until it has been told, with an answer.
-func TestAConnectionThatWasNotToldStaysForItsNextRequest(t *testing.T) {
-	resume := make(chan struct{})
-	up := newUpstream(t, func(rq *received) {
+// resuming sends a stream's first event, and its end once resume is closed; a
+// plain request it answers at once.
+func resuming(t *testing.T, resume <-chan struct{}) *upstream {
+	return newUpstream(t, func(rq *received) {
 		if !strings.Contains(rq.body, "true") {
 			rq.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 			return
@@ -108,6 +107,13 @@ func TestAConnectionThatWasNotToldStaysForItsNextRequest(t *testing.T) {
 			rq.send(chunk(doneEvent) + lastChunk)
 		}
 	})
+}
+
+// A stream that began before the relay took its leave could not be told that
+// its connection ends: it lives on until it has been told, with an answer.
+func TestAConnectionThatWasNotToldStaysForItsNextRequest(t *testing.T) {
+	resume := make(chan struct{})
+	up := resuming(t, resume)
 	rl := relayTo(t, up, "")
 	c := rl.dial()
 	c.send(post("/v1/chat/completions", chatStream))
@@ -139,16 +145,7 @@ func TestAConnectionThatWasNotToldStaysForItsNextRequest(t *testing.T) {
 // while, and what is under way is not.
 func TestIdleConnectionsAreClosedWhenTheRelayTakesItsLeave(t *testing.T) {
 	resume := make(chan struct{})
-	up := newUpstream(t, func(rq *received) {
-		if !strings.Contains(rq.body, "true") {
-			rq.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-			return
-		}
-		rq.send(streamHead + chunk(content("a")))
-		if rq.await(resume) {
-			rq.send(chunk(doneEvent) + lastChunk)
-		}
-	})
+	up := resuming(t, resume)
 	rl := relayTo(t, up, "")
 	fresh, used, busy, old := rl.dial(), rl.dial(), rl.dial(), rl.dial()
 	used.send(post("/v1/chat/completions", chatPlain))
