@@ -46,7 +46,7 @@ func Default() *Config {
 		ClickHouse: ClickHouse{
 			Database:    "relay",
 			Username:    "default",
-			Compression: "lz4",
+			Compression: "none",
 
 			Retention:      90 * day,
 			UsageRetention: 1095 * day,

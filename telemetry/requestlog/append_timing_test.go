@@ -1,6 +1,10 @@
 package requestlog
 
 import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
 	"sync/atomic"
 	"testing"
 
@@ -81,30 +85,69 @@ func BenchmarkColumns(b *testing.B) {
 // BenchmarkSeal is what the sealer spends on a row after that: the Native
 // format, and the frame that goes into the spool.
 func BenchmarkSeal(b *testing.B) {
-	batch := fullBatch(defaultBlockRows)
-	enc, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	for _, kind := range []string{"native", "raw", "zstd"} {
-		b.Run(kind, func(b *testing.B) {
-			var native proto.Buffer
-			var frame []byte
-			for b.Loop() {
-				native.Reset()
-				if err := encode(&native, batch); err != nil {
-					b.Fatal(err)
+	for _, rows := range []int{requestLog.packed, defaultBlockRows} {
+		batch := batchOf(everyday(rows))
+		enc, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+		for _, kind := range []string{"native", "pack", "zstd"} {
+			b.Run(fmt.Sprintf("rows=%d/%s", rows, kind), func(b *testing.B) {
+				var native proto.Buffer
+				var frame []byte
+				var parts []spool.Part
+				for b.Loop() {
+					native.Reset()
+					var err error
+					if parts, err = encodeParts(&native, batch, parts[:0]); err != nil {
+						b.Fatal(err)
+					}
+					switch kind {
+					case "native":
+						frame = native.Buf
+					case "pack":
+						frame = spool.Pack(frame[:0], native.Buf, parts)
+					case "zstd":
+						frame = enc.EncodeAll(native.Buf, frame[:0])
+					}
 				}
-				switch kind {
-				case "native":
-					frame = native.Buf
-				case "raw":
-					frame = spool.RawFrame(frame[:0], native.Buf)
-				case "zstd":
-					frame = enc.EncodeAll(native.Buf, frame[:0])
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(batch.Rows()), "ns/row")
-			b.ReportMetric(float64(len(frame))/float64(batch.Rows()), "B/row")
-		})
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(batch.Rows()), "ns/row")
+				b.ReportMetric(float64(len(frame))/float64(batch.Rows()), "B/row")
+			})
+		}
 	}
+}
+
+// everyday returns n exchanges of one second that differ as those of real
+// traffic do, which is what makes them long when they are compressed: in their
+// times and sizes, and by the provider's ids.
+func everyday(n int) []*telemetry.Request {
+	r := rand.New(rand.NewPCG(1, 2))
+	around := func(median, spread float64) int64 { return int64(median * math.Exp(spread*r.NormFloat64())) }
+	list := make([]*telemetry.Request, n)
+	for i := range list {
+		q := request(0)
+		q.Start += int64(i) * 1e9 / int64(n)
+		q.ID = telemetry.NewID(q.Start)
+		q.RequestID = telemetry.AppendID(nil, q.ID)
+		q.UpstreamHead = around(200e6, 0.5)
+		q.FirstEvent = q.UpstreamHead + around(2e6, 0.5)
+		q.TTFT = q.FirstEvent + around(3e6, 0.5)
+		q.Duration = q.TTFT + around(3e9, 0.8)
+		q.Overhead = around(80e3, 0.5)
+		q.Gaps = new(telemetry.Gaps)
+		for range 5 {
+			q.Gaps.Add(around(20e6, 0.5))
+		}
+		q.BytesIn, q.BytesOut = around(4e3, 1), around(80e3, 1)
+		q.Events = around(200, 0.8)
+		q.ContentEvents = q.Events
+		q.Usage.Input, q.Usage.Output = around(1500, 1), q.Events
+		q.Tenant = fmt.Append(nil, "tenant-", r.IntN(40))
+		q.KeyID = fmt.Sprint("key-", r.IntN(100))
+		q.Model = fmt.Append(nil, "m", r.IntN(6))
+		q.UserAgent = fmt.Append(nil, "OpenAI/Python 1.2.", r.IntN(6))
+		q.UpstreamRequestID = []byte("req_" + fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64()))
+		list[i] = q
+	}
+	return list
 }
 
 // fullBatch returns a batch of n rows.

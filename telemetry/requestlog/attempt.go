@@ -288,7 +288,7 @@ func (s *sender) toQuarantine(x *block) (string, error) {
 		if err := encode(&native, rows); err != nil {
 			return "", err
 		}
-		frame = spool.RawFrame(nil, native.Buf)
+		frame = spool.Pack(nil, native.Buf, nil)
 	}
 	return folder.Quarantine(s.p.kind.prefix+"."+strings.ReplaceAll(x.token, "/", "-"), header, frame)
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/ClickHouse/ch-go/proto"
+
+	"streamrelay/telemetry/spool"
 )
 
 // batch is rows in columns: what one block, and one INSERT, is made of. There
@@ -20,12 +22,45 @@ type batch interface {
 
 // encode appends the rows of b as one block in the Native format, revision 0.
 func encode(buf *proto.Buffer, b batch) error {
-	list := b.Input()
-	block := proto.Block{Columns: len(list), Rows: b.Rows()}
-	if err := block.EncodeRawBlock(buf, 0, list); err != nil {
-		return fmt.Errorf("encode block: %w", err)
+	_, err := encodeParts(buf, b, nil)
+	return err
+}
+
+// encodeParts is encode, and appends to parts where in buf there are values of
+// one width, for spool.Pack.
+func encodeParts(buf *proto.Buffer, b batch, parts []spool.Part) ([]spool.Part, error) {
+	list, rows := b.Input(), b.Rows()
+	buf.PutInt(len(list))
+	buf.PutInt(rows)
+	for _, c := range list {
+		if n := c.Data.Rows(); n != rows {
+			return parts, fmt.Errorf("encode block: column %s has %d rows, others %d", c.Name, n, rows)
+		}
+		c.EncodeStart(buf, 0)
+		if rows == 0 {
+			continue
+		}
+		if v, ok := c.Data.(proto.StateEncoder); ok {
+			v.EncodeState(buf)
+		}
+		start := len(buf.Buf)
+		c.Data.EncodeColumn(buf)
+		end := len(buf.Buf)
+		switch col := c.Data.(type) {
+		case *proto.ColUUID, *proto.ColIPv6:
+			parts = append(parts, spool.Part{Start: start, End: end, Width: 16})
+			continue
+		case *dict: // its values, then its keys
+			start = max(start, end-rows*col.keyBytes())
+		case *nullable:
+			parts = append(parts, spool.Part{Start: start, End: start + rows, Width: 8})
+			start += rows
+		case *dicts, *proto.ColArr[uint16]: // the ends of arrays, then what is in them
+			end = start + 8*rows
+		}
+		parts = append(parts, spool.Part{Start: start, End: end, Width: 8})
 	}
-	return nil
+	return parts, nil
 }
 
 // Batch is a batch of the log's rows, of which it takes at most 65,536.

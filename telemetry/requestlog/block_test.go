@@ -342,6 +342,35 @@ func TestTheEngineReadsWhatRecoveryKept(t *testing.T) {
 	}
 }
 
+// TestPackedBlocksAreReadByTheEngine has the reference zstd library read what
+// spool.Pack made, and takes plain files to compare with.
+func TestPackedBlocksAreReadByTheEngine(t *testing.T) {
+	s := chtest.Start(t)
+	for name, rows := range map[string][]*telemetry.Request{"alike": requests(3000), "everyday": everyday(9000), "few": requests(2)} {
+		var native proto.Buffer
+		parts, err := encodeParts(&native, batchOf(rows), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed := spool.Pack(nil, native.Buf, parts)
+		if len(rows) > 2 && len(packed) > len(native.Buf)/2 {
+			t.Errorf("%s: %d bytes of %d", name, len(packed), len(native.Buf))
+		}
+		dir := t.TempDir()
+		var sums []string
+		for file, data := range map[string][]byte{"plain.native": native.Buf, "packed.native.zst": packed} {
+			path := filepath.Join(dir, file)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			sums = append(sums, s.Query("SELECT count(), uniqExact(id), sum(cityHash64(*)) FROM file('"+path+"', 'Native')"))
+		}
+		if sums[0] != sums[1] || !strings.HasPrefix(sums[0], fmt.Sprintf("%d\t%[1]d\t", len(rows))) {
+			t.Errorf("%s: %q", name, sums)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	var native proto.Buffer
 	if err := encode(&native, fixedBatch(3)); err != nil {

@@ -112,7 +112,7 @@ func (d *dict) EncodeColumn(b *proto.Buffer) {
 		return
 	}
 	const flags = 1<<9 | 1<<10
-	narrow := len(d.values) <= 256
+	narrow := d.keyBytes() == 1
 	if narrow {
 		b.PutInt64(flags)
 	} else {
@@ -132,6 +132,14 @@ func (d *dict) EncodeColumn(b *proto.Buffer) {
 	for _, k := range d.keys {
 		b.Buf = append(b.Buf, byte(k), byte(k>>8))
 	}
+}
+
+// keyBytes is how wide a key is in the format.
+func (d *dict) keyBytes() int {
+	if len(d.values) <= 256 {
+		return 1
+	}
+	return 2
 }
 
 // WriteColumn implements proto.ColInput.

@@ -23,7 +23,7 @@ func BenchmarkInsert(b *testing.B) {
 			b.Run(fmt.Sprintf("rows=%d/%s", rows, compression), func(b *testing.B) {
 				s, o := store(b)
 				o.ClickHouse.Compression = compression
-				batch := fullBatch(rows)
+				batch := batchOf(everyday(rows))
 				insert := func(address string, token func(i int) string, again func(i int) bool) {
 					conn, err := clickhouse.Dial(context.Background(), address, clickhouse.FromConfig(&o.ClickHouse))
 					if err != nil {

@@ -37,6 +37,7 @@ type kind struct {
 	folder  string // within request_log.dir; "": that itself
 	counts  string // begins the names of metrics
 	columns []string
+	packed  int // rows from which on a block is packed and no longer compressed; 0: none
 	merge   int // rows of small blocks that may go in one INSERT where there are too many parts; 0: none
 	// pick copies the rows of a block that are wanted; nil wants all.
 	pick func(b *Block, want func(id uuid.UUID) bool) batch

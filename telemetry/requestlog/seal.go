@@ -44,6 +44,7 @@ type sealer struct {
 	seq        uint64
 	next       int // sender
 	native     proto.Buffer
+	parts      []spool.Part // of native
 	frame      []byte
 	zstd       *zstd.Encoder
 	tick       *time.Ticker
@@ -231,19 +232,20 @@ func (s *sealer) sender() *sender {
 	return all[s.next%len(all)]
 }
 
-// write puts a block into the spool. What is about to be sent and then deleted
-// is not compressed.
+// write puts a block into the spool. With brief it is about to be sent and then
+// deleted, which is not worth to be compressed.
 func (s *sealer) write(x *block, brief bool) error {
 	folder := s.p.folder.Load()
 	if folder == nil {
 		return errNoFolder
 	}
 	s.native.Reset()
-	if err := encode(&s.native, x.batch); err != nil {
+	var err error
+	if s.parts, err = encodeParts(&s.native, x.batch, s.parts[:0]); err != nil {
 		return err
 	}
-	if brief {
-		s.frame = spool.RawFrame(s.frame[:0], s.native.Buf)
+	if brief || s.p.kind.packed > 0 && x.rows >= s.p.kind.packed {
+		s.frame = spool.Pack(s.frame[:0], s.native.Buf, s.parts)
 	} else {
 		s.frame = s.zstd.EncodeAll(s.native.Buf, s.frame[:0])
 	}

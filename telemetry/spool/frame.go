@@ -133,25 +133,3 @@ func readFrame(f io.ReaderAt, off int64, h *Header, dst []byte) ([]byte, error) 
 	}
 	return dst, nil
 }
-
-// RawFrame appends data to dst as a zstd frame of raw blocks: what is most
-// often deleted within the second is not worth 0.6 µs of compression a row.
-// The frame has no checksum of its own; the header has one.
-func RawFrame(dst, data []byte) []byte {
-	const single, size4 = 1 << 5, 2 << 6
-	dst = binary.LittleEndian.AppendUint32(dst, 0xFD2FB528)
-	dst = append(dst, size4|single)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(data)))
-	for {
-		n := min(len(data), 128<<10)
-		head := uint32(n) << 3 // block type 0: raw
-		if n == len(data) {
-			head |= 1 // the last one
-		}
-		dst = append(dst, byte(head), byte(head>>8), byte(head>>16))
-		dst = append(dst, data[:n]...)
-		if data = data[n:]; len(data) == 0 {
-			return dst
-		}
-	}
-}

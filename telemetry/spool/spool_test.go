@@ -34,7 +34,7 @@ func content(i int) []byte { return bytes.Repeat(fmt.Appendf(nil, "block %d ", i
 
 func put(t *testing.T, s *Folder, i int) *Block {
 	t.Helper()
-	b, err := s.Append(Header{Rows: i + 1, Token: fmt.Sprintf("boot/%d", i), Target: "a:9000"}, RawFrame(nil, content(i)), false)
+	b, err := s.Append(Header{Rows: i + 1, Token: fmt.Sprintf("boot/%d", i), Target: "a:9000"}, Pack(nil, content(i), nil), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func drain(t *testing.T, s *Folder, ack bool) (tokens []string) {
 
 func TestHeaderBytes(t *testing.T) {
 	h := Header{Rows: 3, Seq: 7, Sealed: 1764000000000, Token: "boot/7", Target: "a:9000"}
-	frame := RawFrame(nil, []byte("native block"))
+	frame := Pack(nil, []byte("native block"), nil)
 	got, err := appendHeader(nil, &h, frame)
 	if err != nil {
 		t.Fatal(err)
@@ -93,21 +93,6 @@ func TestHeaderBytes(t *testing.T) {
 	back, n, err := parseHeader(got)
 	if err != nil || n != len(got)-len(frame) || back != h {
 		t.Errorf("read back: %+v, %d, %v", back, n, err)
-	}
-}
-
-func TestRawFrameIsZstd(t *testing.T) {
-	dec, _ := zstd.NewReader(nil)
-	defer dec.Close()
-	for _, n := range []int{0, 1, 128<<10 - 1, 128 << 10, 128<<10 + 1, 1 << 20} {
-		data := make([]byte, n)
-		for i := range data {
-			data[i] = byte(rand.Uint32())
-		}
-		got, err := dec.DecodeAll(RawFrame(nil, data), nil)
-		if err != nil || !bytes.Equal(got, data) {
-			t.Errorf("%d bytes: %v", n, err)
-		}
 	}
 }
 
@@ -256,7 +241,7 @@ func TestAFullDiskLeavesNoHalfOfABlock(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Append(Header{Rows: 1, Token: "boot/1"}, RawFrame(nil, content(1)), false) // a short write, as with ENOSPC
+	_, err := s.Append(Header{Rows: 1, Token: "boot/1"}, Pack(nil, content(1), nil), false) // a short write, as with ENOSPC
 	if e := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); e != nil {
 		t.Fatal(e)
 	}
@@ -351,7 +336,7 @@ func TestDamagedFilesNeverYieldADamagedBlock(t *testing.T) {
 
 func FuzzScan(f *testing.F) {
 	h := Header{Rows: 3, Seq: 1, Token: "boot/1", Target: "a:9000"}
-	frame := RawFrame(nil, []byte("native block"))
+	frame := Pack(nil, []byte("native block"), nil)
 	one, _ := appendHeader(nil, &h, frame)
 	one = append(one, frame...)
 	f.Add(one)
