@@ -130,7 +130,7 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	defer sweeping.Wait()
 	defer cancel()
 	var res Result
-	release, err := r.hold(ctx)
+	release, err := r.hold(ctx, job.Hold, 0)
 	if err == nil {
 		switch job.Loop {
 		case Closed:

@@ -68,18 +68,19 @@ type Cost struct {
 // Memory is the endpoint's, in KiB.
 type Memory struct {
 	Idle    int64 `json:"idle_kib"`
+	Base    int64 `json:"base_kib"`  // with the first streams open, which are none of those below
 	Open    int64 `json:"open_kib"`  // with all streams open
 	Later   int64 `json:"later_kib"` // at the window's end
 	Streams int64 `json:"streams"`   // that were open
 }
 
-// PerStream returns the memory of an open stream in KiB, at the window's
-// beginning and its end.
+// PerStream returns the memory of an open stream in KiB, beyond that of the
+// first ones, at the window's beginning and its end.
 func (m Memory) PerStream() (open, later float64) {
 	if m.Streams == 0 || m.Open == 0 {
 		return 0, 0
 	}
-	return float64(m.Open-m.Idle) / float64(m.Streams), float64(m.Later-m.Idle) / float64(m.Streams)
+	return float64(m.Open-m.Base) / float64(m.Streams), float64(m.Later-m.Base) / float64(m.Streams)
 }
 
 func (res *Result) cost(before, after reading) {

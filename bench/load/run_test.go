@@ -148,7 +148,7 @@ func TestMemoryIsReadWithAllStreamsOpen(t *testing.T) {
 	job := shortJob(Streams, addr, streamBody, "gap=500ms,events=3")
 	job.Memory, job.PID, job.Streams = true, os.Getpid(), 50
 	res := mustRun(t, job)
-	if m := res.Memory; m.Idle <= 0 || m.Open <= 0 || m.Later <= 0 || m.Streams != 50 || res.Errors != 0 {
+	if m := res.Memory; m.Idle <= 0 || m.Base <= 0 || m.Open <= 0 || m.Later <= 0 || m.Streams != 50 || res.Errors != 0 {
 		t.Errorf("%+v, errors %v", m, res.ByClass)
 	}
 	job.PID = 0
@@ -245,8 +245,8 @@ func TestMetricsTellCPUAndMemory(t *testing.T) {
 	job := shortJob(Streams, addr, streamBody, "gap=300ms,events=3")
 	job.Memory, job.Admin = true, admin.URL
 	res := mustRun(t, job)
-	// Memory idle and open, CPU before and after, memory later: five reads.
-	if res.Memory != (Memory{Idle: 1 << 10, Open: 2 << 10, Later: 5 << 10, Streams: 4}) || res.Cost.Peer != 1e9 {
+	// Memory idle, of the first and of all streams, CPU before and after, memory later: six reads.
+	if res.Memory != (Memory{Idle: 1 << 10, Base: 2 << 10, Open: 3 << 10, Later: 6 << 10, Streams: 4}) || res.Cost.Peer != 1e9 {
 		t.Errorf("%+v %+v", res.Memory, res.Cost)
 	}
 	job.Admin = "http://127.0.0.1:1"

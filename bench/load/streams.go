@@ -8,8 +8,9 @@ import (
 	"streamrelay/bench/simulate"
 )
 
-// warmUp is the number of streams that are sent before memory is read: what a
-// first request sets up once is not the price of a stream.
+// warmUp is the number of streams that are sent before memory is read, and as
+// many are open when the memory is read from which that of the others counts:
+// what is set up once, at the first of them, is not the price of a stream.
 const warmUp = 20
 
 // patience is how long an endpoint may take beyond Ramp and Settle until all
@@ -26,6 +27,17 @@ func (j *Job) Lasting() time.Duration {
 func (r *run) streams(ctx context.Context, res *Result) (err error) {
 	if r.job.Memory {
 		if res.Memory.Idle, err = r.idleMemory(ctx); err != nil {
+			return err
+		}
+		release, err := r.hold(ctx, warmUp, firstPause)
+		defer func() { release() }()
+		if err != nil {
+			return err
+		}
+		if err := sleep(ctx, firstPause/2); err != nil {
+			return err
+		}
+		if res.Memory.Base, err = r.meter.memory(ctx); err != nil {
 			return err
 		}
 	}
@@ -122,16 +134,20 @@ func (r *run) idleMemory(ctx context.Context) (int64, error) {
 // heldGap is shorter than the idle timeout of any proxy.
 const heldGap = 25 * time.Second
 
-// hold opens Hold streams that are quiet but for an event each heldGap, until
-// the returned function is called. It returns when all are open.
-func (r *run) hold(ctx context.Context) (release func(), err error) {
-	n := r.job.Hold
+// firstPause is how long the streams that stay open wait for their first event
+// where memory is read: a stream that waits for an event may need more of it.
+const firstPause = 500 * time.Millisecond
+
+// hold opens n streams whose first event comes after ttft, and which are then
+// quiet but for an event each heldGap, until the returned function is called.
+// It returns when all have had their first event.
+func (r *run) hold(ctx context.Context, n int, ttft time.Duration) (release func(), err error) {
 	if n == 0 {
 		return func() {}, nil
 	}
 	e := r.arms[0].endpoint
 	quiet := r.job.Lasting() + r.job.Timeout + time.Duration(n)*time.Millisecond
-	events := fmt.Sprintf("ttft=0,gap=%s,events=%d", heldGap, quiet/heldGap+2)
+	events := fmt.Sprintf("ttft=%s,gap=%s,events=%d", ttft, heldGap, quiet/heldGap+2)
 	q, err := r.query(e, &Request{Name: "held", Path: "/chat/completions", Body: heldBody, Length: quiet + heldGap}, r.nonce+".held", events)
 	if err != nil {
 		return func() {}, err
