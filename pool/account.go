@@ -11,7 +11,7 @@ import (
 // Credential is one account of one upstream, as an exchange is given it.
 // Immutable but for its counters; safe for concurrent use.
 type Credential struct {
-	Index    int
+	Index    int // in Upstream.Named, for records
 	Name     string
 	Upstream *Upstream
 

@@ -92,7 +92,7 @@ func upstreamOf(t testing.TB, base string, buffers *Buffers, change func(*config
 	if change != nil {
 		change(cfg)
 	}
-	u, err := newUpstream(3, cfg, buffers, nil)
+	u, err := newUpstream(3, cfg, nil, buffers, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

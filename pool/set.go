@@ -39,7 +39,7 @@ func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, 
 			s.Upstreams = append(s.Upstreams, u)
 			continue
 		}
-		u, err := newUpstream(place, &cfg[i], buffers, onChange)
+		u, err := newUpstream(place, &cfg[i], before.named(place), buffers, onChange)
 		if err != nil {
 			s.CloseBut(before)
 			return nil, err
@@ -63,6 +63,18 @@ func (s *Set) alike(cfg *configs.Upstream, index int) *Upstream {
 	for _, u := range s.Upstreams {
 		if u.Index == index && reflect.DeepEqual(u.cfg, *cfg) {
 			return u
+		}
+	}
+	return nil
+}
+
+// named returns the names of the credentials of the upstream with an index.
+func (s *Set) named(index int) []string {
+	if s != nil {
+		for _, u := range s.Upstreams {
+			if u.Index == index {
+				return u.Named
+			}
 		}
 	}
 	return nil

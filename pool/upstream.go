@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +41,10 @@ type Upstream struct {
 	// Credentials are what may be presented, at least one; where the upstream
 	// wants none, one that presents nothing.
 	Credentials []*Credential
+	// Named are the names of credentials by their Index. One that the
+	// configuration before had keeps its place, used or not, since exchanges
+	// that began with it are yet to be recorded.
+	Named []string
 	// Set and Remove are the configured changes to what is sent: Set is ready
 	// header lines, Remove (and the names in Set) lower-case names.
 	Set    []byte
@@ -64,7 +69,8 @@ type Upstream struct {
 }
 
 // newUpstream builds the upstream that cfg describes; it connects to nothing.
-func newUpstream(index int, cfg *configs.Upstream, buffers *Buffers, onChange func(Change)) (*Upstream, error) {
+// named are the credentials that it had before.
+func newUpstream(index int, cfg *configs.Upstream, named []string, buffers *Buffers, onChange func(Change)) (*Upstream, error) {
 	base, err := url.Parse(cfg.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse base_url of upstream %q: %w", cfg.Name, err)
@@ -74,7 +80,7 @@ func newUpstream(index int, cfg *configs.Upstream, buffers *Buffers, onChange fu
 		Name: cfg.Name, Index: index, Dialect: cfg.Dialect, Timeouts: cfg.Timeouts,
 		Priority: cfg.Priority, Weight: cfg.Weight,
 		Host: base.Host, Path: strings.TrimRight(base.EscapedPath(), "/"),
-		cfg: *cfg, circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
+		Named: slices.Clone(named), cfg: *cfg, circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
 	}
 	if u.presents = cfg.Dialect; u.OpenAISurface() && u.Dialect == configs.Gemini {
 		u.presents = configs.OpenAI
@@ -142,8 +148,13 @@ func (u *Upstream) addCredentials(base *url.URL, cfg *configs.Upstream) {
 		if name == "" {
 			name = strconv.Itoa(i)
 		}
+		at := slices.Index(u.Named, name)
+		if at < 0 {
+			at = len(u.Named)
+			u.Named = append(u.Named, name)
+		}
 		u.Credentials = append(u.Credentials, &Credential{
-			Index: i, Name: name, Upstream: u, value: c.Value.Reveal(), account: new(account),
+			Index: at, Name: name, Upstream: u, value: c.Value.Reveal(), account: new(account),
 			weight: float64(max(cfg.Weight, 1)) * float64(max(c.Weight, 1)) / float64(sum),
 		})
 	}

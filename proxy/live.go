@@ -5,6 +5,7 @@ import (
 
 	"streamrelay/auth"
 	"streamrelay/configs"
+	"streamrelay/pool"
 	"streamrelay/telemetry"
 	"streamrelay/telemetry/live"
 	"streamrelay/telemetry/requestlog"
@@ -27,14 +28,21 @@ func sinks(rows *requestlog.Recorder, page *live.Live) func(*telemetry.Request) 
 	}
 }
 
-// registered tells both which number each upstream has in records.
-func registered(rows *requestlog.Recorder, page *live.Live) func([]int, []configs.Upstream) {
-	return func(index []int, upstreams []configs.Upstream) {
+// registered tells both which numbers upstreams and credentials have in records.
+func registered(rows *requestlog.Recorder, page *live.Live) func(*pool.Set) {
+	return func(set *pool.Set) {
+		var index []int
+		var names []string
+		var upstreams []requestlog.Upstream
+		for _, u := range set.Upstreams {
+			index, names = append(index, u.Index), append(names, u.Name)
+			upstreams = append(upstreams, requestlog.Upstream{Name: u.Name, Credentials: u.Named, InputExcludesCache: u.Dialect == configs.Anthropic})
+		}
 		if rows != nil {
 			rows.SetUpstreams(index, upstreams)
 		}
 		if page != nil {
-			page.SetUpstreams(index, upstreams)
+			page.SetUpstreams(index, names)
 		}
 	}
 }

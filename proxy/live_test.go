@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"streamrelay/configs"
+	"streamrelay/pool"
 	"streamrelay/telemetry"
 	"streamrelay/telemetry/live"
 	"streamrelay/telemetry/requestlog"
@@ -19,7 +20,12 @@ func TestLogAndPageBothGetEachExchangeWithoutAnAllocation(t *testing.T) {
 	rows := requestlog.New(requestlog.FromConfig(cfg))
 	defer rows.Close(0)
 	page := live.New(live.Options{})
-	registered(rows, page)([]int{0}, cfg.Upstreams)
+	set, err := pool.NewSet(cfg.Upstreams, nil, nil, &pool.Buffers{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	registered(rows, page)(set)
 	r := &telemetry.Request{Tenant: []byte("acme"), Model: []byte("m"), Status: 200, Start: time.Now().UnixNano(), Gaps: new(telemetry.Gaps)}
 	for _, one := range []struct {
 		what string

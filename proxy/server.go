@@ -29,9 +29,10 @@ type Options struct {
 	Telemetry *telemetry.Telemetry
 	Log       *telemetry.Log
 	Ready     func() error // nil: ready as soon as it serves
-	// Registered is told which number each upstream has in records, before the
-	// first one of a configuration. Nil: nobody needs to know.
-	Registered func(index []int, upstreams []configs.Upstream)
+	// Registered is told the upstreams, and so which numbers they and their
+	// credentials have in records, before the first one of a configuration. Nil:
+	// nobody needs to know.
+	Registered func(*pool.Set)
 }
 
 // writeBuffer is fasthttp's, which each open stream keeps: enough for a head or
@@ -46,7 +47,7 @@ type Server struct {
 	tel        *telemetry.Telemetry
 	log        *telemetry.Log
 	ready      func() error
-	registered func([]int, []configs.Upstream) // nil: nobody needs to know
+	registered func(*pool.Set) // nil: nobody needs to know
 	tls        *tls.Config
 
 	http    *fasthttp.Server

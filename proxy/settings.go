@@ -20,14 +20,13 @@ type settings struct {
 	includeUsage bool
 	endRevoked   bool
 	routing      *routing
-	index        []int // of the upstreams in records
 }
 
 // register tells who makes records which number each upstream has in them. Then
 // the settings are put in force: nothing may fail between the two.
 func (s *Server) register(set *settings) {
 	if s.registered != nil {
-		s.registered(set.index, set.cfg.Upstreams)
+		s.registered(set.routing.set)
 	}
 }
 
@@ -40,7 +39,7 @@ func (s *Server) newSettings(cfg *configs.Config, previous *settings) (*settings
 	}
 	index := s.tel.Register(names, modelNames(cfg))
 	set := &settings{
-		index: index, cfg: cfg, limits: cfg.Limits, stream: cfg.Stream,
+		cfg: cfg, limits: cfg.Limits, stream: cfg.Stream,
 		includeUsage: cfg.Stream.IncludeUsage == "auto", endRevoked: cfg.Keys.EndStreamsOnRevoke,
 	}
 	var before *routing

@@ -2,6 +2,7 @@ package process
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -56,4 +57,42 @@ func TestAReloadChangesPricesBodiesAndTheAccessLog(t *testing.T) {
 	if strings.Contains(r.stdout.String(), id) {
 		t.Error("a request after the reload has a line in the log")
 	}
+}
+
+// TestAStreamKeepsItsCredentialsNameOverAReload has a stream end after its
+// credential has got another place in the list, and another one the old place.
+func TestAStreamKeepsItsCredentialsNameOverAReload(t *testing.T) {
+	provider := simulate(t, "--profile", "ttft=0,gap=400ms,events=4")
+	r := startRelay(t, provider, "")
+	config := func(credentials string) {
+		t.Helper()
+		writeFile(t, filepath.Join(r.dir, "relay.yaml"), "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\n"+
+			"upstreams:\n  - {name: sim, base_url: \"http://"+provider+"/v1\", dialect: openai, credentials: ["+credentials+"]}\n")
+		n := strings.Count(r.stdout.String(), `"message":"reloaded"`)
+		r.signal(syscall.SIGHUP)
+		eventually(t, "reloaded", func() bool { return strings.Count(r.stdout.String(), `"message":"reloaded"`) > n })
+	}
+	const first = "{name: first, value: " + upstreamKey + "}"
+	config(first)
+	resp, err := r.do("POST", "/v1/chat/completions", r.key, `{"model":"m","stream":true,"messages":[]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	config("{name: second, value: another-" + upstreamKey + "}, " + first)
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the row", func() bool {
+		out := run(t, r.dir, "logs", "query", "--request-id", resp.Header.Get("X-Request-Id"), "--json")
+		var row struct{ Credential string }
+		if json.Unmarshal([]byte(out.stdout), &row) != nil {
+			return false
+		}
+		if row.Credential != "first" {
+			t.Errorf("the row names the credential %q", row.Credential)
+		}
+		return true
+	})
+	r.end()
 }

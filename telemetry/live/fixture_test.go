@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"streamrelay/configs"
 	"streamrelay/telemetry"
 )
 
@@ -23,7 +22,7 @@ type clock struct {
 func newClock(from Sources) *clock {
 	l := newLive(Options{Version: "1.2.3", Endpoints: []string{"chat_completions", "embeddings"}}, start)
 	l.from = from
-	l.SetUpstreams([]int{0, 1}, []configs.Upstream{{Name: "alpha"}, {Name: "beta"}})
+	l.SetUpstreams([]int{0, 1}, []string{"alpha", "beta"})
 	return &clock{l, start}
 }
 
@@ -62,11 +61,4 @@ func exchange(n int, change func(*telemetry.Request)) *telemetry.Request {
 		change(r)
 	}
 	return r
-}
-
-func upstreams(names ...string) (list []configs.Upstream) {
-	for _, name := range names {
-		list = append(list, configs.Upstream{Name: name})
-	}
-	return list
 }

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"streamrelay/configs"
 	"streamrelay/telemetry"
 )
 
@@ -101,15 +100,15 @@ func newLive(o Options, now time.Time) *Live {
 }
 
 // SetUpstreams says what Request.Upstream means from now on, as after a reload:
-// index[i] stands for upstreams[i]. What other numbers mean stays. One goroutine
+// index[i] stands for names[i]. What other numbers mean stays. One goroutine
 // at a time calls it, before the first request that needs it.
-func (l *Live) SetUpstreams(index []int, upstreams []configs.Upstream) {
+func (l *Live) SetUpstreams(index []int, names []string) {
 	list := slices.Clone(*l.upstreams.Load())
 	for i, at := range index {
 		for at >= len(list) {
 			list = append(list, "")
 		}
-		list[at] = upstreams[i].Name
+		list[at] = names[i]
 	}
 	l.upstreams.Store(&list)
 }

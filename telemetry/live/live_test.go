@@ -264,7 +264,7 @@ func TestLongAndBrokenTextIsCutAtARune(t *testing.T) {
 func TestAnUpstreamKeepsItsCountsOverAReload(t *testing.T) {
 	c := newClock(Sources{Upstreams: func() []Upstream { return []Upstream{{Name: "alpha"}, {Name: "new"}} }})
 	c.Observe(exchange(0, nil))
-	c.SetUpstreams([]int{5, 200}, upstreams("alpha", "new"))
+	c.SetUpstreams([]int{5, 200}, []string{"alpha", "new"})
 	c.Observe(exchange(1, func(r *telemetry.Request) { r.Upstream = 5 }))
 	c.Observe(exchange(2, func(r *telemetry.Request) { r.Upstream = 200 }))
 	s := c.tick()

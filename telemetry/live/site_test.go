@@ -42,7 +42,7 @@ func startSite(t *testing.T, addr, token string) *site {
 	now := time.Now()
 	l := newLive(Options{Version: "1.2.3", Revision: "abc", Endpoints: []string{"chat_completions"}}, now)
 	s := &site{t: t, live: l, stop: make(chan struct{}), tel: telemetry.New(telemetry.Options{Endpoints: []string{"chat_completions"}, Upstreams: []string{"alpha"}, Sink: l.Observe})}
-	l.SetUpstreams([]int{0}, upstreams("alpha"))
+	l.SetUpstreams([]int{0}, []string{"alpha"})
 	l.from = Sources{
 		Levels: func() Levels { return Levels{Streams: 3, InFlight: 4, Connections: 5} },
 		Upstreams: func() []Upstream {

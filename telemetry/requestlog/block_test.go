@@ -279,7 +279,7 @@ func TestWhatWasAppendedBeforeAReloadKeepsItsNames(t *testing.T) {
 	r := &Recorder{o: options(), rows: unsealed(1)}
 	q := request(0)
 	r.rows.add(q)
-	r.SetUpstreams([]int{0}, []configs.Upstream{{Name: "gamma", Credentials: []configs.Credential{{Name: "blue"}}}})
+	r.SetUpstreams([]int{0}, []Upstream{{Name: "gamma", Credentials: []string{"blue"}}})
 	r.rows.add(q)
 	b, err := copyOf(r.rows.take(math.MaxInt64))
 	if err != nil || b.Rows() != 2 {

@@ -17,7 +17,7 @@ const leaveTime = 2 * time.Second
 // SetUpstreams says what Request.Upstream means from now on, as after a reload:
 // index[i] stands for upstreams[i]. What other numbers mean stays, and so does
 // what was appended before. It is called before the first request that needs it.
-func (r *Recorder) SetUpstreams(index []int, upstreams []configs.Upstream) {
+func (r *Recorder) SetUpstreams(index []int, upstreams []Upstream) {
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	n := *r.rows.names.Load()
@@ -26,7 +26,7 @@ func (r *Recorder) SetUpstreams(index []int, upstreams []configs.Upstream) {
 		for at >= len(n.upstreams) {
 			n.upstreams = append(n.upstreams, Upstream{})
 		}
-		n.upstreams[at] = upstreamOf(&upstreams[i])
+		n.upstreams[at] = upstreams[i]
 	}
 	r.rows.names.Store(&n)
 }

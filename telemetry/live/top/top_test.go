@@ -17,7 +17,6 @@ import (
 
 	"github.com/rivo/uniseg"
 
-	"streamrelay/configs"
 	"streamrelay/telemetry"
 	"streamrelay/telemetry/live"
 )
@@ -247,7 +246,7 @@ func TestArrowsAreNoKeys(t *testing.T) {
 func relay(t *testing.T, guard func(http.Handler) http.Handler) *httptest.Server {
 	t.Helper()
 	l := live.New(live.Options{Version: "1.2.3", Endpoints: []string{"chat_completions"}})
-	l.SetUpstreams([]int{0}, []configs.Upstream{{Name: "alpha"}})
+	l.SetUpstreams([]int{0}, []string{"alpha"})
 	l.Start(live.Sources{})
 	l.Observe(&telemetry.Request{RequestID: []byte("req-1"), Start: time.Now().UnixNano(), Model: []byte("m1"), Tenant: []byte("acme"), Status: 200, Attempts: 1, Duration: 1e9})
 	if guard == nil {

@@ -1,0 +1,50 @@
+package pool
+
+import (
+	"fmt"
+	"testing"
+
+	"streamrelay/configs"
+)
+
+// TestCredentialsKeepTheirNumbers over configurations that reorder, add and
+// remove them: a number never stands for another name than before.
+func TestCredentialsKeepTheirNumbers(t *testing.T) {
+	var before *Set
+	for _, c := range []struct {
+		names []string
+		want  string
+	}{
+		{[]string{"a", "b"}, "[0 1] [a b]"},
+		{[]string{"b", "a"}, "[1 0] [a b]"},
+		{[]string{"b"}, "[1] [a b]"},
+		{[]string{"c", "b"}, "[2 1] [a b c]"},
+		{[]string{"a", "", "c"}, "[0 3 2] [a b c 1]"}, // without a name it is called by its place
+		{[]string{"a", "", "c"}, "[0 3 2] [a b c 1]"},
+	} {
+		cfg := configs.Upstream{Name: "up", BaseURL: "http://127.0.0.1:1/v1", Dialect: configs.OpenAI}
+		for _, name := range c.names {
+			cfg.Credentials = append(cfg.Credentials, configs.Credential{Name: name, Value: configs.NewSecret("secret of " + name)})
+		}
+		s, err := NewSet([]configs.Upstream{cfg}, []int{7}, before, &Buffers{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := s.Upstreams[0]
+		var numbers []int
+		for i, cred := range u.Credentials {
+			numbers = append(numbers, cred.Index)
+			if cred.Name != u.Named[cred.Index] || c.names[i] != "" && cred.Name != c.names[i] {
+				t.Errorf("%q: credential %d is called %q, its number %q", c.names, i, cred.Name, u.Named[cred.Index])
+			}
+		}
+		if got := fmt.Sprint(numbers, " ", u.Named); got != c.want {
+			t.Errorf("%q: %s, want %s", c.names, got, c.want)
+		}
+		if before != nil {
+			before.CloseBut(s)
+		}
+		before = s
+	}
+	before.Close()
+}
