@@ -42,11 +42,10 @@ const (
 	// bodyBatches are all there are: one is filled, one is sealed, the others are
 	// with senders. What comes when none is free is dropped and counted.
 	bodyBatches = 6
-	// A batch is full when it has so many rows, or when the longest body
-	// (configs: request_log.body_max) might not fit any more.
+	// A batch is full when it has so many rows, or when what comes does not fit.
 	bodyRows  = 1000
 	bodyBytes = 2 << 20 // of requests, and of answers
-	bodyMax   = 1 << 20
+	bodyMax   = 1 << 20 // the highest request_log.body_max (package configs)
 )
 
 // bodyBatch is a batch of bodies. Requests append to it, so that its memory is
@@ -90,8 +89,13 @@ func (b *bodyBatch) Input() proto.Input { return b.list }
 // Reset implements batch.
 func (b *bodyBatch) Reset() { b.list.Reset() }
 
-// add appends x, copying it, and reports whether the longest one would still fit.
-func (b *bodyBatch) add(x *Body) (room bool) {
+// fits reports whether there is room for x.
+func (b *bodyBatch) fits(x *Body) bool {
+	return len(b.id) < bodyRows && cap(b.request.Buf)-len(b.request.Buf) >= len(x.Request) && cap(b.answer.Buf)-len(b.answer.Buf) >= len(x.Answer)
+}
+
+// add appends x, copying it.
+func (b *bodyBatch) add(x *Body) {
 	b.id = append(b.id, x.ID)
 	b.ts.ColInt64 = append(b.ts.ColInt64, x.Start)
 	b.tenant.add(x.Tenant)
@@ -101,7 +105,6 @@ func (b *bodyBatch) add(x *Body) (room bool) {
 	b.answerBytes = append(b.answerBytes, x.AnswerBytes)
 	b.requestIsCut = append(b.requestIsCut, x.RequestCut())
 	b.answerIsCut = append(b.answerIsCut, x.AnswerCut())
-	return len(b.id) < bodyRows && cap(b.request.Buf)-len(b.request.Buf) >= bodyMax && cap(b.answer.Buf)-len(b.answer.Buf) >= bodyMax
 }
 
 // requestBodies is the kind of bodies. Small blocks are not put together: they
@@ -196,21 +199,11 @@ func (s *bodies) add(q *telemetry.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cur == nil {
-		if s.cur = s.free.get(); s.cur == nil {
-			s.dropped.Add(1)
-			return
-		}
-	}
 	x := &s.body
 	x.ID, x.Start, x.Tenant = q.ID, q.Start/1e6, text(q.Tenant, maxTenant)
 	x.Request, x.Answer = q.RequestBody[:min(len(q.RequestBody), bodyMax)], q.AnswerBody[:min(len(q.AnswerBody), bodyMax)]
 	x.RequestBytes, x.AnswerBytes = max(count(q.BytesIn), uint64(len(x.Request))), max(count(q.BytesOut), uint64(len(x.Answer)))
-	if s.cur.Rows() == 0 {
-		s.first = time.Now().UnixMilli()
-	}
-	s.n++
-	if !s.cur.add(x) {
+	if s.cur != nil && !s.cur.fits(x) {
 		s.full <- s.cur // has room for every batch
 		s.cur = nil
 		select {
@@ -218,6 +211,15 @@ func (s *bodies) add(q *telemetry.Request) {
 		default:
 		}
 	}
+	if s.cur == nil {
+		if s.cur = s.free.get(); s.cur == nil {
+			s.dropped.Add(1)
+			return
+		}
+		s.first = time.Now().UnixMilli()
+	}
+	s.n++
+	s.cur.add(x)
 }
 
 func (s *bodies) ready() <-chan struct{} { return s.came }
