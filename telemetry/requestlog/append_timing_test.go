@@ -150,9 +150,6 @@ func everyday(n int) []*telemetry.Request {
 	return list
 }
 
-// fullBatch returns a batch of n rows.
-func fullBatch(n int) *Batch { return batchOf(requests(n)) }
-
 // batchOf returns a batch of the rows of exchanges.
 func batchOf(list []*telemetry.Request) *Batch {
 	s := unsealed(1)
