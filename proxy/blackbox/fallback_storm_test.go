@@ -132,6 +132,8 @@ func TestAStormOverFailingUpstreamsLosesAndDoublesNothing(t *testing.T) {
 			bad += times
 		}
 	}
+	// A client has its answer before the exchange is counted.
+	eventually(t, "every exchange has ended", func() bool { return rl.tel.InFlight.Load() == 0 })
 	m := rl.metrics()
 	retries, requests := sumOf(m, "relay_upstream_retries_total"), sumOf(m, "relay_requests_total")
 	if requests != float64(n) {
