@@ -313,6 +313,9 @@ func (a *answer) reason(status int, e *apiError, clientGone bool) telemetry.EndR
 		if status >= 400 {
 			return telemetry.UpstreamStatus
 		}
+		if a.kind == kindEvents && !a.coded && (a.framing == framedByChunks || a.bytes > 0) && a.events.Incomplete() {
+			return telemetry.UpstreamIncomplete // the client has it as it came, its end too
+		}
 		return telemetry.Completed
 	case e != nil: // set only while the client was there
 		return e.end

@@ -47,7 +47,7 @@ func (t *Telemetry) logAccess(r *Request, us *upstreamSeries, endpoint int) {
 	if r.UpstreamStatus != 0 && r.UpstreamStatus != r.Status {
 		e.Int("upstream_status", r.UpstreamStatus)
 	}
-	e.Str("end", endReasons[min(r.End, Internal)])
+	e.Str("end", r.End.Known().String())
 	if r.Error != "" {
 		e.Str("error", r.Error)
 	}

@@ -17,7 +17,7 @@ func (t *Telemetry) Observe(r *Request) {
 	code := t.codes.index(r.Status)
 	t.requests(p, endpoint, code).Inc()
 	t.responses[classIndex(code)].Inc()
-	t.ends[min(r.End, Internal)].Inc()
+	t.ends[r.End.Known()].Inc()
 	t.duration(us, endpoint).observe(r.Duration)
 	if us != t.none {
 		t.observeUpstream(r, us, p)

@@ -224,7 +224,7 @@ func TestStreamAbortsBy(t *testing.T) {
 	}
 	want(t, values(t, scrape(tel)), map[string]float64{
 		`relay_stream_aborts_total{by="client"}`:   1,
-		`relay_stream_aborts_total{by="upstream"}`: 4,
+		`relay_stream_aborts_total{by="upstream"}`: 5,
 		`relay_stream_aborts_total{by="drain"}`:    1,
 		`relay_stream_aborts_total{by="limit"}`:    4,
 		`relay_stream_aborts_total{by="internal"}`: 1,

@@ -141,7 +141,7 @@ func failure(r *Request) UpstreamFailure {
 		return FailureTimeoutIdle
 	case TimeoutTotal:
 		return FailureTimeoutTotal
-	case UpstreamCut:
+	case UpstreamCut, UpstreamIncomplete:
 		return FailureCut
 	case UpstreamError:
 		if r.UpstreamStatus != 0 {
@@ -172,7 +172,7 @@ func abortBy(end EndReason) abort {
 	switch end {
 	case ClientGone:
 		return abortClient
-	case UpstreamCut, UpstreamError, TimeoutFirstEvent, TimeoutIdle:
+	case UpstreamCut, UpstreamIncomplete, UpstreamError, TimeoutFirstEvent, TimeoutIdle:
 		return abortUpstream
 	case Drained:
 		return abortDrain

@@ -22,13 +22,22 @@ const (
 	Shed
 	Drained
 	Internal
+	UpstreamIncomplete // ended properly as HTTP has it, without its dialect's end
 	numEndReasons
 )
 
 var endReasons = [numEndReasons]string{
 	"completed", "client_gone", "upstream_cut", "upstream_error", "upstream_status",
 	"timeout_connect", "timeout_head", "timeout_first_event", "timeout_idle", "timeout_total",
-	"denied", "limited", "shed", "drained", "internal",
+	"denied", "limited", "shed", "drained", "internal", "upstream_incomplete",
+}
+
+// Known returns r, or Internal in place of what is no end reason.
+func (r EndReason) Known() EndReason {
+	if r >= numEndReasons {
+		return Internal
+	}
+	return r
 }
 
 // String returns the name used in logs, metrics and rows.

@@ -147,7 +147,8 @@ func TestLeavingBehindAWholeAnswerIsCompleted(t *testing.T) {
 	}{
 		"JSON of known length": {reply(200, `{"a":1}`), telemetry.Completed},
 		"JSON in chunks":       {"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(`{"a":1}`) + lastChunk, telemetry.Completed},
-		"a stream":             {streamHead + chunk(content("a")) + lastChunk, telemetry.Completed},
+		"a stream":             {streamHead + chunk(content("a")+doneEvent) + lastChunk, telemetry.Completed},
+		"one without its end":  {streamHead + chunk(content("a")) + lastChunk, telemetry.UpstreamIncomplete},
 		"an error":             {reply(503, `{"a":1}`), telemetry.UpstreamStatus},
 		"no body":              {"HTTP/1.1 204 No Content\r\n\r\n", telemetry.Completed},
 	} {

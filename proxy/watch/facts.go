@@ -14,6 +14,13 @@ func (s *Stream) UsageFinal() bool { return s.usage.has != 0 && (s.usageFinal ||
 // that a client waits for.
 func (s *Stream) Terminal() bool { return s.terminal || s.failed }
 
+// Incomplete reports whether a stream that is at its end lacks what its dialect
+// ends with. Chat streams of some providers lack [DONE]: a finish_reason does,
+// or the usage of the whole.
+func (s *Stream) Incomplete() bool {
+	return s.family <= Messages && !s.Terminal() && !(s.family == Chat && (s.finished || s.usageFinal))
+}
+
 // ErrorEvent reports whether the provider sent an error event.
 func (s *Stream) ErrorEvent() bool { return s.failed }
 

@@ -13,10 +13,10 @@ type Family uint8
 // The families.
 const (
 	Chat      Family = iota // chat completions and completions; ends with [DONE]
-	Responses               // ends with response.completed, .incomplete, .failed or .cancelled
+	Responses               // and images and audio; ends with response.completed, .incomplete, .failed or .cancelled, or what they end with
 	Messages                // Anthropic; ends with message_stop
 	Gemini                  // ends with a finishReason
-	Other                   // images, audio and the rest; whatever end they name
+	Other                   // the rest; whatever end they name
 )
 
 // A Stream watches one event stream. It belongs to one goroutine. It is meant
@@ -32,6 +32,7 @@ type Stream struct {
 	usage       counts
 	usageFinal  bool // the last usage was final by its event's own shape
 	terminal    bool
+	finished    bool // an event named a finish_reason or stop_reason
 	failed      bool // an error event has passed
 	firstFailed bool
 
@@ -177,6 +178,7 @@ func (s *Stream) dispatch(now int64) {
 			s.firstContent = now
 		}
 	}
+	s.finished = s.finished || d.marks&hasFinish != 0
 	if d.marks&hasGeminiStop != 0 && s.family >= Gemini {
 		s.terminal = true
 	}
@@ -192,7 +194,7 @@ func (s *Stream) end(k kind, done bool) {
 	case Chat:
 		s.terminal = s.terminal || done
 	case Responses:
-		s.terminal = s.terminal || k == kindResponseEnd || k == kindResponseFailed
+		s.terminal = s.terminal || k == kindResponseEnd || k == kindResponseFailed || k == kindMediaEnd
 	case Messages:
 		s.terminal = s.terminal || k == kindMessageStop
 	case Other:

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	numEnds = int(telemetry.Internal) + 1
+	numEnds = int(telemetry.UpstreamIncomplete) + 1
 	// maxUpstreams have counts of their own; further ones share the last.
 	maxUpstreams = 64
 	maxShards    = 8
@@ -93,7 +93,7 @@ func (l *Live) lock(r *telemetry.Request) *shard {
 }
 
 func (c *cell) observe(seed maphash.Seed, r *telemetry.Request) {
-	end := min(r.End, telemetry.Internal)
+	end := r.End.Known()
 	one := tally{requests: 1}
 	rows := &c.requests
 	if failed(end) {

@@ -94,7 +94,7 @@ func (c *columns) fillSome(f *filler, b *records, list []record) {
 		if *x == (fixed{}) || x.endpoint != q.endpoint || x.upstream != q.upstream || x.credential != q.credential || x.end != q.end {
 			*x = fixed{q.endpoint, q.upstream, q.credential, q.end, [...]uint16{
 				c.instance.id(n.instance), c.endpoint.id(n.endpoint(int(q.endpoint))), c.upstream.id(n.upstream(int(q.upstream))),
-				c.credential.id(n.credential(int(q.upstream), int(q.credential))), c.endReason.id(min(q.end, telemetry.Internal).String()),
+				c.credential.id(n.credential(int(q.upstream), int(q.credential))), c.endReason.id(q.end.Known().String()),
 			}}
 		}
 		c.instance.keys = append(c.instance.keys, x.ids[0])

@@ -61,7 +61,7 @@ export class History {
   }
 }
 
-const UPSTREAM = "end_upstream_cut+end_upstream_error+end_upstream_status+end_timeout_connect+end_timeout_head+end_timeout_first_event+end_timeout_idle+end_timeout_total";
+const UPSTREAM = "end_upstream_cut+end_upstream_incomplete+end_upstream_error+end_upstream_status+end_timeout_connect+end_timeout_head+end_timeout_first_event+end_timeout_idle+end_timeout_total";
 // Title, how a value is written, the lines (name, columns, colour, filled), and
 // whether the scale is logarithmic.
 const CHARTS = [
