@@ -224,7 +224,7 @@ func checkPath(p []byte) *apiError {
 				return errDotDot
 			}
 			if length == 0 && i > 0 {
-				return errPathBytes
+				return errSlashes
 			}
 			dots, length = 0, 0
 		case c == '.':

@@ -79,6 +79,7 @@ var (
 	errUpgrade = &apiError{status: 426, typ: invalidRequest, code: "upgrade_not_supported", end: telemetry.Denied,
 		message: "WebSocket is not supported; use HTTP with server-sent events."}
 	errDotDot      = badRequest("invalid_path", "The path holds a .. segment.")
+	errSlashes     = badRequest("invalid_path", "The path has an empty segment (//). A base URL takes no slash at its end.")
 	errPathBytes   = badRequest("invalid_path", "The path holds a byte that must be percent-encoded, or a bad percent-encoding.")
 	errTarget      = badFraming("The request target is not a path.")
 	errVague       = badFraming("Content-Type or Content-Encoding is given twice.")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -283,7 +284,13 @@ type listenError struct {
 	err error
 }
 
-func (e *listenError) Error() string { return fmt.Sprintf("open %s: %v", e.key, e.err) }
+func (e *listenError) Error() string {
+	text := fmt.Sprintf("open %s: %v", e.key, e.err)
+	if errors.Is(e.err, syscall.EADDRINUSE) {
+		text += ": end the process that listens there (`ss -ltnp` names it), or change " + e.key
+	}
+	return text
+}
 func (e *listenError) Unwrap() error { return e.err }
 
 // listen opens host:port or unix:/path. A socket file that nobody serves any

@@ -1,7 +1,9 @@
 package requestlog
 
 import (
+	"fmt"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -151,5 +153,45 @@ func TestBlocksGoRoundTheShardsAndADoubtfulOneStaysAtItsOwn(t *testing.T) {
 	}
 	if hits := a.Hits(); hits != 1 {
 		t.Errorf("%d acknowledgements were lost, want 1", hits)
+	}
+}
+
+// TestAFolderThatCannotBeWrittenIsSaidAndSoIsItsEnd: with how many rows there
+// was no place for meanwhile. A limit of file sizes stands for a full disk.
+func TestAFolderThatCannotBeWrittenIsSaidAndSoIsItsEnd(t *testing.T) {
+	var log journal
+	o := options()
+	o.Files.Dir, o.Interval, o.Log = t.TempDir(), 5*time.Millisecond, zerolog.New(&log)
+	r := New(o)
+	record := func(n int) {
+		for i := range n {
+			r.Append(request(i))
+		}
+	}
+	record(10)
+	eventually(t, "ten rows are in files", func() bool { return r.Stats().Spooled == 10 })
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	record(7)
+	for end := time.Now().Add(time.Minute); log.count("cannot be written to the folder") == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the rows of then are dropped or kept", func() bool { s := r.Stats(); return s.Dropped+s.Spooled == 17 })
+	record(3)
+	eventually(t, "rows are kept again", func() bool { return log.count("takes blocks again") == 1 })
+	if err := r.Close(time.Second); err != nil {
+		t.Error(err)
+	}
+	s := r.Stats()
+	if s.Dropped == 0 || s.Dropped+s.Spooled != 20 || log.count(fmt.Sprintf(`"rows_dropped":%d,`, s.Dropped)) != 1 {
+		t.Errorf("%+v\n%s", s, log.String())
 	}
 }

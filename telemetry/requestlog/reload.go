@@ -127,7 +127,7 @@ func (s *sealer) handBack(x *block) {
 				all[0].first = append(all[0].first, x)
 				return
 			}
-			s.warn("write", err, "request log: a block cannot be written to the folder")
+			s.warn("write", err, unwritable)
 			s.drop(x)
 			return
 		}

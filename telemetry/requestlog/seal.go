@@ -51,6 +51,8 @@ type sealer struct {
 	deadline   chan time.Duration
 	opened     time.Time // last attempt to open the folder
 	warned     map[string]time.Time
+	unwritten  time.Time // since when blocks cannot be written; zero: they can
+	lost       uint64    // rows dropped since then
 }
 
 func (s *sealer) init(p *pipe, files configs.RequestLog, clickhouse configs.ClickHouse) {
@@ -169,7 +171,7 @@ func (s *sealer) seal(b batch) {
 	live := to != nil && to.healthy.Load() && p.in.spare()
 	if s.files.Durability != "memory" || to == nil {
 		if err := s.write(x, live); err != nil {
-			s.warn("write", err, "request log: a block cannot be written to the folder")
+			s.warn("write", err, unwritable)
 		}
 	}
 	// Live blocks go from memory while the sender keeps up; what it does not
@@ -184,7 +186,7 @@ func (s *sealer) seal(b batch) {
 			return
 		}
 		if err := s.write(x, false); err != nil {
-			s.warn("write", err, "request log: a block cannot be written to the folder")
+			s.warn("write", err, unwritable)
 			if !p.in.spare() || !to.offer(x) {
 				s.drop(x)
 				return
@@ -212,6 +214,7 @@ func (s *sealer) wait(x *block) {
 }
 
 func (s *sealer) drop(x *block) {
+	s.lost += uint64(x.rows)
 	s.p.stats.dropped[dropSpool].Add(uint64(x.rows))
 	s.p.in.recycle(x.batch)
 }
@@ -251,12 +254,22 @@ func (s *sealer) write(x *block, brief bool) error {
 	}
 	stored, err := folder.Append(spool.Header{Rows: x.rows, Token: x.token, Target: x.target}, s.frame, len(s.p.shards()) > 0)
 	if err != nil {
+		if s.unwritten.IsZero() {
+			s.unwritten, s.lost = time.Now(), 0
+		}
 		return err
+	}
+	if !s.unwritten.IsZero() {
+		s.p.log.Info().Str("folder", folder.Dir()).Str("table", s.p.kind.table).Dur("after", time.Since(s.unwritten)).Uint64("rows_dropped", s.lost).
+			Msg("request log: the folder takes blocks again")
+		s.unwritten = time.Time{}
 	}
 	s.p.stats.spooled.Add(uint64(x.rows))
 	x.stored = []*spool.Block{stored}
 	return nil
 }
+
+const unwritable = "request log: a block cannot be written to the folder: make room or correct its rights; rows that find no place are dropped and counted"
 
 var errNoFolder = fmt.Errorf("there is no folder for it")
 
@@ -304,7 +317,7 @@ func (s *sealer) endSenders(d time.Duration, all bool) {
 func (s *sealer) keepLast(x *block) {
 	if x.stored == nil && x.batch != nil && s.p.folder.Load() != nil {
 		if err := s.write(x, false); err != nil {
-			s.warn("write", err, "request log: a block cannot be written to the folder")
+			s.warn("write", err, unwritable)
 		}
 	}
 	if x.stored == nil {
