@@ -10,9 +10,9 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"streamrelay/auth"
