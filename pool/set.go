@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,6 +13,8 @@ import (
 // Close.
 type Set struct {
 	Upstreams []*Upstream // in the configuration's order
+
+	named map[int][]string // Upstream.Named by Index, also of those that are gone
 }
 
 // NewSet builds the upstreams; those with a health check begin to be checked,
@@ -21,9 +24,10 @@ type Set struct {
 // onChange is told of each change of state, from whatever goroutine saw it,
 // and must not block; nil: nobody is told.
 func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, onChange func(Change)) (*Set, error) {
-	s := &Set{}
+	s := &Set{named: make(map[int][]string)}
 	accounts := make(map[[2]string]*account)
 	if before != nil {
+		maps.Copy(s.named, before.named)
 		for _, u := range before.Upstreams {
 			for _, c := range u.Credentials {
 				accounts[c.at()] = c.account
@@ -39,12 +43,13 @@ func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, 
 			s.Upstreams = append(s.Upstreams, u)
 			continue
 		}
-		u, err := newUpstream(place, &cfg[i], before.named(place), buffers, onChange)
+		u, err := newUpstream(place, &cfg[i], s.named[place], buffers, onChange)
 		if err != nil {
 			s.CloseBut(before)
 			return nil, err
 		}
 		s.Upstreams = append(s.Upstreams, u)
+		s.named[place] = u.Named
 		for _, c := range u.Credentials {
 			if known := accounts[c.at()]; known != nil {
 				c.account = known
@@ -63,18 +68,6 @@ func (s *Set) alike(cfg *configs.Upstream, index int) *Upstream {
 	for _, u := range s.Upstreams {
 		if u.Index == index && reflect.DeepEqual(u.cfg, *cfg) {
 			return u
-		}
-	}
-	return nil
-}
-
-// named returns the names of the credentials of the upstream with an index.
-func (s *Set) named(index int) []string {
-	if s != nil {
-		for _, u := range s.Upstreams {
-			if u.Index == index {
-				return u.Named
-			}
 		}
 	}
 	return nil

@@ -48,3 +48,36 @@ func TestCredentialsKeepTheirNumbers(t *testing.T) {
 	}
 	before.Close()
 }
+
+// TestAnUpstreamThatComesBackKeepsItsCredentialsNumbers, and one without
+// credentials has a number that names none.
+func TestAnUpstreamThatComesBackKeepsItsCredentialsNumbers(t *testing.T) {
+	of := func(names ...string) []configs.Upstream {
+		cfg := configs.Upstream{Name: "up", BaseURL: "http://127.0.0.1:1/v1", Dialect: configs.OpenAI}
+		for _, name := range names {
+			cfg.Credentials = append(cfg.Credentials, configs.Credential{Name: name, Value: configs.NewSecret("secret of " + name)})
+		}
+		return []configs.Upstream{cfg}
+	}
+	var before *Set
+	for _, c := range []struct {
+		cfg  []configs.Upstream
+		want string
+	}{{of("a", "b"), "[a b]"}, {nil, ""}, {of("b", "a"), "[a b]"}, {of(), "[a b ]"}} {
+		s, err := NewSet(c.cfg, []int{0}, before, &Buffers{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if before = s; c.cfg == nil {
+			continue
+		}
+		u := s.Upstreams[0]
+		if got := fmt.Sprint(u.Named); got != c.want {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+		if last := u.Credentials[0]; len(c.cfg[0].Credentials) == 0 && (last.Name != "0" || u.Named[last.Index] != "") {
+			t.Errorf("without credentials: %q, in records %q", last.Name, u.Named[last.Index])
+		}
+	}
+}

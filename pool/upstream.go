@@ -148,10 +148,14 @@ func (u *Upstream) addCredentials(base *url.URL, cfg *configs.Upstream) {
 		if name == "" {
 			name = strconv.Itoa(i)
 		}
-		at := slices.Index(u.Named, name)
+		named := name
+		if len(cfg.Credentials) == 0 {
+			named = "" // records name none
+		}
+		at := slices.Index(u.Named, named)
 		if at < 0 {
 			at = len(u.Named)
-			u.Named = append(u.Named, name)
+			u.Named = append(u.Named, named)
 		}
 		u.Credentials = append(u.Credentials, &Credential{
 			Index: at, Name: name, Upstream: u, value: c.Value.Reveal(), account: new(account),

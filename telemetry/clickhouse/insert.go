@@ -140,16 +140,21 @@ func (c *Conn) Insert(ctx context.Context, t *Table, input proto.Input, token st
 	return nil
 }
 
-// Inserted returns a number that grows by at least one with every INSERT into
-// the table, whoever makes it: the sum of the newest block numbers of its
-// partitions. It may fall when a partition is dropped.
-func (c *Conn) Inserted(ctx context.Context, t *Table) (int64, error) {
-	rows, err := c.strings(ctx, 1, "SELECT toString(sum(newest)) FROM (SELECT max(max_block_number) AS newest FROM system.parts"+
-		" WHERE database = "+literal(t.database)+" AND table = "+literal(t.plain)+" GROUP BY partition_id)")
-	if err != nil || len(rows) == 0 {
-		return 0, fmt.Errorf("count inserts of %s: %w", t.plain, err)
+// Inserted returns for each partition of the table a number that grows by at
+// least one with every INSERT into it, whoever makes it: that of its newest block.
+func (c *Conn) Inserted(ctx context.Context, t *Table) (map[string]int64, error) {
+	rows, err := c.strings(ctx, 2, "SELECT partition_id, toString(max(max_block_number)) FROM system.parts"+
+		" WHERE database = "+literal(t.database)+" AND table = "+literal(t.plain)+" GROUP BY partition_id")
+	if err != nil {
+		return nil, fmt.Errorf("count inserts of %s: %w", t.plain, err)
 	}
-	return strconv.ParseInt(rows[0][0], 10, 64)
+	newest := make(map[string]int64, len(rows))
+	for _, r := range rows {
+		if newest[r[0]], err = strconv.ParseInt(r[1], 10, 64); err != nil {
+			return nil, fmt.Errorf("count inserts of %s: %w", t.plain, err)
+		}
+	}
+	return newest, nil
 }
 
 // idsPerQuery keeps a statement below the least max_query_size of a server

@@ -22,7 +22,7 @@ type link struct {
 	table *clickhouse.Table
 	// inserted is the table's count of INSERTs at some time before now, read
 	// again after refreshInserts of our own or refreshAfter.
-	inserted int64
+	inserted map[string]int64
 	own      int
 	read     time.Time
 	lacking  string // columns that the table has not, as they were last logged
@@ -106,7 +106,7 @@ func (s *sender) attempt(x *block) error {
 			rows, token = rest, x.token+"/rest"
 		}
 	}
-	if x.tried.IsZero() {
+	if x.tried.IsZero() && token == x.token { // a rest is looked up again
 		x.tried, x.inserted = time.Now(), s.link.inserted
 	}
 	x.attempts++
@@ -133,8 +133,11 @@ func (s *sender) remembered(x *block) bool {
 		return false // of an earlier process, or of another shard
 	}
 	t := s.link.table
-	since := s.link.inserted - x.inserted
-	return t.Window > 0 && since >= 0 && since < int64(t.Window/2) && (t.Remembers == 0 || time.Since(x.tried) < t.Remembers/2)
+	since := int64(0) // a partition that was dropped meanwhile takes nothing away
+	for id, n := range s.link.inserted {
+		since += max(0, n-x.inserted[id])
+	}
+	return t.Window > 0 && since < int64(t.Window/2) && (t.Remembers == 0 || time.Since(x.tried) < t.Remembers/2)
 }
 
 // missing looks the ids of x's rows up and returns those that are not stored;
@@ -148,7 +151,7 @@ func (s *sender) missing(ctx context.Context, x *block, rows batch) (batch, erro
 	}
 	s.p.stats.lookups.Add(1)
 	rest, err := s.p.kind.rest(ctx, s.link.conn, s.link.table, b)
-	if err != nil || rest == nil || x.target == "" || shares(x.target, s.name) {
+	if err != nil || rest == nil || x.target != "" && shares(x.target, s.name) {
 		return rest, err
 	}
 	for _, other := range s.peers {

@@ -28,8 +28,8 @@ type block struct {
 	stored []*spool.Block // its place in the spool; none: only in memory; several: small blocks that go in one INSERT
 	merged batch          // of several, the rows
 
-	tried    time.Time // first attempt; zero: none
-	inserted int64     // of the server's counter, before the first attempt
+	tried    time.Time        // first attempt; zero: none
+	inserted map[string]int64 // of the server's counters, before the first attempt
 	attempts int
 }
 

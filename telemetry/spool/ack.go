@@ -158,8 +158,8 @@ func (s *Folder) dropFileLocked(f *file, why DropReason) {
 func (s *Folder) Read(b *Block, dst []byte) ([]byte, error) {
 	s.mu.Lock()
 	path := b.file.path
+	f, err := os.Open(path) // before it is renamed
 	s.mu.Unlock()
-	f, err := os.Open(path)
 	if err != nil {
 		return dst, fmt.Errorf("read spool: %w", err)
 	}

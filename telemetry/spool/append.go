@@ -82,24 +82,27 @@ func (s *Folder) roomLocked(now time.Time, n int64) error {
 	if s.o.Store {
 		return nil // pruned as a whole, by Tick
 	}
-	total := int64(0)
-	for _, f := range s.files {
-		total += f.size
-	}
-	for total+n > s.o.MaxBytes {
-		if len(s.files) == 0 {
+	for {
+		total := int64(0)
+		for _, f := range s.files {
+			total += f.size
+		}
+		if total+n <= s.o.MaxBytes {
+			return nil
+		}
+		if total == 0 {
 			return ErrFull
 		}
-		if s.files[0] == s.active {
-			if err := s.rotateLocked(); err != nil || len(s.files) == 0 {
-				return err
-			}
-		}
 		oldest := s.files[0]
-		total -= oldest.size
-		s.dropFileLocked(oldest, DropFull)
+		if oldest == s.active && oldest.size == 0 { // emptied, and used again
+			oldest = s.files[1]
+		}
+		if oldest != s.active {
+			s.dropFileLocked(oldest, DropFull)
+		} else if err := s.rotateLocked(); err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 func (s *Folder) dueLocked(now time.Time, n int64) bool {

@@ -78,10 +78,10 @@ func (s *Folder) inheritOpen(dir, base string) error {
 	if allAcked(found, acked) {
 		return errors.Join(remove(path), remove(f.ackPath()))
 	}
-	s.list(f, found, acked)
 	if err := s.moveHere(f, dir, openEnding); err != nil {
 		return err
 	}
+	s.list(f, found, acked)
 	return s.sealLocked(f)
 }
 
@@ -110,8 +110,11 @@ func (s *Folder) inheritSealed(dir, base string) error {
 	if allAcked(found, acked) {
 		return errors.Join(remove(f.path), remove(f.ackPath()))
 	}
+	if err := s.moveHere(f, dir, ending); err != nil {
+		return err
+	}
 	s.list(f, found, acked)
-	return s.moveHere(f, dir, ending)
+	return nil
 }
 
 func allAcked(found []at, acked map[uint64]bool) bool {

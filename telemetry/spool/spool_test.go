@@ -364,3 +364,34 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// TestAnActiveFileThatIsEmptiedForRoomIsNotDropped: all in it was acknowledged,
+// and there is no other.
+func TestAnActiveFileThatIsEmptiedForRoomIsNotDropped(t *testing.T) {
+	s := open(t, t.TempDir(), func(o *Options) { o.MaxBytes = 1 << 20 })
+	noise := make([]byte, 100_000)
+	rand.NewChaCha8([32]byte{1}).Read(noise)
+	for i := range 15 {
+		b, err := s.Append(Header{Rows: 1, Token: fmt.Sprint("boot/", i)}, Pack(nil, noise, nil), true)
+		if err != nil {
+			t.Fatalf("append %d: %v", i, err)
+		}
+		if i < 11 {
+			if err := s.Ack(b); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if got, err := s.Read(b, nil); err != nil || !bytes.Equal(got, Pack(nil, noise, nil)) {
+			t.Errorf("read %d: %v", i, err)
+		}
+		s.Return(b, false)
+	}
+	n := 0
+	for b := s.Take(anyTarget); b != nil; b = s.Take(anyTarget) {
+		n++
+	}
+	if err := s.Close(); n != 4 || err != nil {
+		t.Errorf("%d blocks of 4 are taken, %v", n, err)
+	}
+}
