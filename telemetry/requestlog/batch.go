@@ -40,6 +40,11 @@ func encodeParts(buf *proto.Buffer, b batch, parts []spool.Part) ([]spool.Part, 
 		if rows == 0 {
 			continue
 		}
+		if v, ok := c.Data.(proto.Preparable); ok { // a column that came from a file
+			if err := v.Prepare(); err != nil {
+				return parts, fmt.Errorf("encode block: column %s: %w", c.Name, err)
+			}
+		}
 		if v, ok := c.Data.(proto.StateEncoder); ok {
 			v.EncodeState(buf)
 		}
