@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"streamrelay/auth/limits"
+
+	"streamrelay/auth/redistest"
 )
 
 func TestTheHotPathAllocatesNothing(t *testing.T) {
@@ -43,7 +45,7 @@ func TestTheHotPathAllocatesNothing(t *testing.T) {
 }
 
 func TestAHitOfAStoreInRedisAllocatesNothing(t *testing.T) {
-	o := redisConfig(startRedis(t).addr())
+	o := redisConfig(redistest.Start(t).Addr())
 	key, _ := makeKey(t, keeperAt(t, o), grant{tenants: []string{"acme"}})
 	relay := openRelay(t, o)
 	presented, now := []byte(key), time.Now().Unix()

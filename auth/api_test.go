@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"streamrelay/auth/limits"
+	"streamrelay/auth/redistest"
 	"streamrelay/configs"
 )
 
@@ -53,7 +54,7 @@ func serveAPI(t *testing.T, r *relayOf) apiClient {
 func stores(t *testing.T) map[string]Options {
 	fileOptions := Options{Keys: configs.Default().Keys, Redis: configs.Default().Redis}
 	fileOptions.Keys.File, fileOptions.Keys.StateFile = filepath.Join(t.TempDir(), "keys.yaml"), ""
-	redisOptions := redisConfig(startRedis(t).addr())
+	redisOptions := redisConfig(redistest.Start(t).Addr())
 	both := map[string]Options{"file": fileOptions, "redis": redisOptions}
 	for name, o := range both {
 		o.Keys.APIToken = secretOf("api-token")

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,17 +12,18 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"streamrelay/auth/redistest"
 )
 
 // startCluster starts three primaries and three replicas.
-func startCluster(t *testing.T) []*redisServer {
+func startCluster(t *testing.T) []*redistest.Server {
 	t.Helper()
-	needRedis(t)
-	var nodes []*redisServer
+	var nodes []*redistest.Server
 	args := []string{"--cluster", "create"}
 	for range 6 {
-		s := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
-		nodes, args = append(nodes, s), append(args, s.addr())
+		s := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+		nodes, args = append(nodes, s), append(args, s.Addr())
 	}
 	out, err := exec.Command("redis-cli", append(args, "--cluster-replicas", "1", "--cluster-yes")...).CombinedOutput()
 	if err != nil {
@@ -32,7 +31,7 @@ func startCluster(t *testing.T) []*redisServer {
 	}
 	for _, s := range nodes {
 		eventually(t, 20*time.Second, "the cluster is well", func() bool {
-			info, err := s.do("CLUSTER", "INFO").ToString()
+			info, err := s.Do("CLUSTER", "INFO").ToString()
 			return err == nil && strings.Contains(info, "cluster_state:ok")
 		})
 	}
@@ -40,12 +39,12 @@ func startCluster(t *testing.T) []*redisServer {
 }
 
 // keysPrimary returns the node that has the slot of the keys.
-func keysPrimary(t *testing.T, nodes []*redisServer) *redisServer {
+func keysPrimary(t *testing.T, nodes []*redistest.Server) *redistest.Server {
 	t.Helper()
-	var found *redisServer
+	var found *redistest.Server
 	eventually(t, 20*time.Second, "a node has the keys", func() bool {
 		for _, s := range nodes {
-			if s.cmd != nil && s.do("GET", namesFor("relay:").marker).Error() == nil {
+			if !s.Killed() && s.Do("GET", namesFor("relay:").marker).Error() == nil {
 				found = s
 				return true
 			}
@@ -207,21 +206,21 @@ func TestAClusterFailsOverUnderTraffic(t *testing.T) {
 			nodes := startCluster(t)
 			var addresses []string
 			for _, s := range nodes {
-				addresses = append(addresses, s.addr())
+				addresses = append(addresses, s.Addr())
 			}
-			var primary *redisServer
+			var primary *redistest.Server
 			outlive(t, redisConfig(addresses...), func() {
 				primary = keysPrimary(t, nodes)
 				if sig == syscall.SIGKILL {
-					primary.kill()
+					primary.Kill()
 				} else {
-					primary.signal(sig)
+					primary.Signal(sig)
 				}
 			}, func() {
 				if sig == syscall.SIGKILL {
-					primary.start()
+					primary.Again()
 				} else {
-					primary.signal(syscall.SIGCONT)
+					primary.Signal(syscall.SIGCONT)
 				}
 			})
 		})
@@ -232,7 +231,7 @@ func TestASlotThatMovesIsFollowed(t *testing.T) {
 	nodes := startCluster(t)
 	var addresses []string
 	for _, s := range nodes {
-		addresses = append(addresses, s.addr())
+		addresses = append(addresses, s.Addr())
 	}
 	o := redisConfig(addresses...)
 	k := keeperAt(t, o)
@@ -241,15 +240,15 @@ func TestASlotThatMovesIsFollowed(t *testing.T) {
 	from := keysPrimary(t, nodes)
 	// A replica takes over by hand: the connection to the old primary stays open.
 	for _, s := range nodes {
-		role, _ := s.do("ROLE").ToArray()
+		role, _ := s.Do("ROLE").ToArray()
 		if kind, _ := role[0].ToString(); kind == "slave" {
-			if port, _ := role[2].AsInt64(); int(port) == from.port {
-				eventually(t, 20*time.Second, "the replica is in step", func() bool { return s.do("CLUSTER", "FAILOVER").Error() == nil })
+			if port, _ := role[2].AsInt64(); int(port) == from.Port {
+				eventually(t, 20*time.Second, "the replica is in step", func() bool { return s.Do("CLUSTER", "FAILOVER").Error() == nil })
 			}
 		}
 	}
 	eventually(t, 20*time.Second, "another node has the keys", func() bool {
-		return from.do("GET", namesFor("relay:").marker).Error() != nil
+		return from.Do("GET", namesFor("relay:").marker).Error() != nil
 	})
 	var v revocation
 	revokeAlong(t, o, &v, "a")
@@ -257,38 +256,25 @@ func TestASlotThatMovesIsFollowed(t *testing.T) {
 }
 
 // startSentinels starts a primary, two replicas and three sentinels.
-func startSentinels(t *testing.T) (servers []*redisServer, addresses []string) {
+func startSentinels(t *testing.T) (servers []*redistest.Server, addresses []string) {
 	t.Helper()
-	needRedis(t)
-	primary := startRedis(t, "--repl-diskless-sync-delay", "0", "--requirepass", "secret", "--masterauth", "secret")
+	primary := redistest.Start(t, "--repl-diskless-sync-delay", "0", "--requirepass", "secret", "--masterauth", "secret")
 	servers = append(servers, primary)
 	for range 2 {
-		servers = append(servers, startRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.port), "--repl-diskless-sync-delay", "0", "--requirepass", "secret", "--masterauth", "secret"))
+		servers = append(servers, redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.Port), "--repl-diskless-sync-delay", "0", "--requirepass", "secret", "--masterauth", "secret"))
 	}
 	for range 3 {
-		s := &redisServer{t: t, port: freePort(t), dir: t.TempDir()}
-		conf := filepath.Join(s.dir, "sentinel.conf")
-		text := fmt.Sprintf(`port %d
-bind 127.0.0.1
-dir %s
-logfile %s/log
-sentinel monitor relayset 127.0.0.1 %d 2
+		s := redistest.StartSentinel(t, fmt.Sprintf(`sentinel monitor relayset 127.0.0.1 %d 2
 sentinel auth-pass relayset secret
 sentinel down-after-milliseconds relayset 1000
 sentinel failover-timeout relayset 3000
 sentinel parallel-syncs relayset 1
-`, s.port, s.dir, s.dir, primary.port)
-		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s.cmd = exec.Command(needRedis(t), conf, "--sentinel")
-		s.run()
-		t.Cleanup(s.kill)
-		addresses = append(addresses, s.addr())
+`, primary.Port))
+		addresses = append(addresses, s.Addr())
 	}
 	for _, at := range addresses {
 		eventually(t, 30*time.Second, "the sentinels know each other and the replicas", func() bool {
-			m, err := doAt(t, at, "SENTINEL", "MASTER", "relayset").AsStrMap()
+			m, err := redistest.Do(t, at, "SENTINEL", "MASTER", "relayset").AsStrMap()
 			return err == nil && m["num-other-sentinels"] == "2" && m["num-slaves"] == "2"
 		})
 	}
@@ -305,12 +291,12 @@ func TestASentinelSetFailsOverUnderTraffic(t *testing.T) {
 			o := redisConfig(sentinels...)
 			o.Redis.Sentinel.Master = "relayset"
 			o.Redis.Password = secretOf("secret")
-			outlive(t, o, func() { servers[0].signal(sig) }, func() {
+			outlive(t, o, func() { servers[0].Signal(sig) }, func() {
 				if sig == syscall.SIGKILL {
-					servers[0].kill()
-					servers[0].start()
+					servers[0].Kill()
+					servers[0].Again()
 				} else {
-					servers[0].signal(syscall.SIGCONT)
+					servers[0].Signal(syscall.SIGCONT)
 				}
 			})
 		})

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"streamrelay/auth/redistest"
 )
 
 // Two relays serve without a pause while Redis is killed, frozen, cut off,
@@ -18,9 +20,9 @@ import (
 // reachable again.
 func TestFaultsOfRedisUnderTraffic(t *testing.T) {
 	const prompt, after = time.Second, 5 * time.Second
-	server := startRedis(t, "--appendonly", "yes", "--appendfsync", "always")
-	hole := newBlackhole(t, server.addr())
-	direct, through := redisConfig(server.addr()), redisConfig(hole.addr())
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	hole := newBlackhole(t, server.Addr())
+	direct, through := redisConfig(server.Addr()), redisConfig(hole.addr())
 	k := keeperAt(t, direct)
 	var valid []string
 	for i := range 50 {
@@ -72,13 +74,13 @@ func TestFaultsOfRedisUnderTraffic(t *testing.T) {
 			begin, end func()
 			reachable  bool // for changes, while the relays have nothing of it
 		}{
-			{"killed", server.kill, server.start, false},
-			{"frozen", func() { server.signal(syscall.SIGSTOP) }, func() { server.signal(syscall.SIGCONT) }, false},
+			{"killed", server.Kill, server.Again, false},
+			{"frozen", func() { server.Signal(syscall.SIGSTOP) }, func() { server.Signal(syscall.SIGCONT) }, false},
 			{"blackholed", func() { hole.hole.Store(true) }, func() { hole.hole.Store(false); hole.cut() }, true},
 			{"cut off", hole.cut, func() {}, true},
 			{"emptied", func() {
 				backup = exported(t, keeperAt(t, direct))
-				server.do("FLUSHALL")
+				server.Do("FLUSHALL")
 			}, func() {
 				if _, err := importExport(t.Context(), keeperAt(t, direct), strings.NewReader(backup), false); err != nil {
 					t.Fatal(err)

@@ -4,11 +4,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"streamrelay/auth/redistest"
 )
 
 func TestLookupsAreCountedByWhatTheyMeet(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	k := keeperAt(t, o)
 	key, _ := makeKey(t, k, grant{name: "a"})
 	off, _ := makeKey(t, k, grant{name: "off"})
@@ -37,7 +39,7 @@ func TestLookupsAreCountedByWhatTheyMeet(t *testing.T) {
 			t.Errorf("%.12q: %+v, want %+v", step.key, got, step.want)
 		}
 	}
-	server.kill()
+	server.Kill()
 	eventually(t, 5*time.Second, "Redis is missed", func() bool { return relay.Health().Phase == "away" })
 	was := relay.Health().Lookups
 	relay.ask(key)

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"streamrelay/auth/redistest"
 	"streamrelay/configs"
 )
 
@@ -38,15 +39,15 @@ func aclArgs(without string) []string {
 }
 
 func TestTheProbeSaysWhatIsWrongWithRedisAndWhatToDo(t *testing.T) {
-	plain := startRedis(t)
-	locked := startRedis(t, "--requirepass", "right")
-	replica := startRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(plain.port))
-	mute := startRedis(t, "--rename-command", "CLIENT", "")
-	evicting := startRedis(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru", "--appendonly", "yes")
-	frozen := startRedis(t)
-	frozen.signal(syscall.SIGSTOP)
-	nobody := startRedis(t)
-	nobody.kill()
+	plain := redistest.Start(t)
+	locked := redistest.Start(t, "--requirepass", "right")
+	replica := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(plain.Port))
+	mute := redistest.Start(t, "--rename-command", "CLIENT", "")
+	evicting := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru", "--appendonly", "yes")
+	frozen := redistest.Start(t)
+	frozen.Signal(syscall.SIGSTOP)
+	nobody := redistest.Start(t)
+	nobody.Kill()
 	web, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -75,23 +76,23 @@ func TestTheProbeSaysWhatIsWrongWithRedisAndWhatToDo(t *testing.T) {
 		ok   bool
 		want string
 	}{
-		{"all well", with(plain.addr(), nil), true, "standalone answers, 0 keys"},
-		{"no replica, no file", with(startRedis(t).addr(), nil), true, "set appendonly yes or add a replica"},
-		{"nothing listens", with(nobody.addr(), nil), false, "nothing listens at " + nobody.addr()},
-		{"no password", with(locked.addr(), nil), false, "set redis.password_file"},
-		{"a wrong password", with(locked.addr(), func(r *configs.Redis) { r.Password = secretOf("wrong") }), false, "do not fit: correct them"},
-		{"an unknown user", with(plain.addr(), user), false, "redis.username (now relay)"},
-		{"frozen", with(frozen.addr(), nil), false, "it does not answer at " + frozen.addr()},
-		{"TLS to a plain port", with(plain.addr(), func(r *configs.Redis) { r.TLS = true }), false, "or it does not speak TLS there"},
+		{"all well", with(plain.Addr(), nil), true, "standalone answers, 0 keys"},
+		{"no replica, no file", with(redistest.Start(t).Addr(), nil), true, "set appendonly yes or add a replica"},
+		{"nothing listens", with(nobody.Addr(), nil), false, "nothing listens at " + nobody.Addr()},
+		{"no password", with(locked.Addr(), nil), false, "set redis.password_file"},
+		{"a wrong password", with(locked.Addr(), func(r *configs.Redis) { r.Password = secretOf("wrong") }), false, "do not fit: correct them"},
+		{"an unknown user", with(plain.Addr(), user), false, "redis.username (now relay)"},
+		{"frozen", with(frozen.Addr(), nil), false, "it does not answer at " + frozen.Addr()},
+		{"TLS to a plain port", with(plain.Addr(), func(r *configs.Redis) { r.TLS = true }), false, "or it does not speak TLS there"},
 		{"not Redis", with(web.Addr().String(), nil), false, "closed the connection without a word"},
-		{"a replica", with(replica.addr(), nil), false, "it is a replica"},
-		{"no tracking", with(mute.addr(), nil), true, "relays ask for changes each 250ms"},
-		{"evictions", with(evicting.addr(), nil), true, "set maxmemory-policy noeviction"},
-		{"just enough rights", with(startRedis(t, aclArgs("")...).addr(), user), true, "standalone answers"},
-		{"no scripts", with(startRedis(t, aclArgs("+evalsha")...).addr(), user), false, "ACL SETUSER relay on ~relay:*"},
-		{"no tracking right", with(startRedis(t, append(aclArgs(""), "-client|tracking")...).addr(), user), true, "allow +client|tracking"},
-		{"no right in a script", with(startRedis(t, aclArgs("+zadd")...).addr(), user), false, "+zadd"},
-		{"another prefix", with(startRedis(t, aclArgs("")...).addr(), func(r *configs.Redis) { user(r); r.Prefix = "other:" }), false, "~other:*"},
+		{"a replica", with(replica.Addr(), nil), false, "it is a replica"},
+		{"no tracking", with(mute.Addr(), nil), true, "relays ask for changes each 250ms"},
+		{"evictions", with(evicting.Addr(), nil), true, "set maxmemory-policy noeviction"},
+		{"just enough rights", with(redistest.Start(t, aclArgs("")...).Addr(), user), true, "standalone answers"},
+		{"no scripts", with(redistest.Start(t, aclArgs("+evalsha")...).Addr(), user), false, "ACL SETUSER relay on ~relay:*"},
+		{"no tracking right", with(redistest.Start(t, append(aclArgs(""), "-client|tracking")...).Addr(), user), true, "allow +client|tracking"},
+		{"no right in a script", with(redistest.Start(t, aclArgs("+zadd")...).Addr(), user), false, "+zadd"},
+		{"another prefix", with(redistest.Start(t, aclArgs("")...).Addr(), func(r *configs.Redis) { user(r); r.Prefix = "other:" }), false, "~other:*"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			found := probed(t, test.o)
@@ -117,8 +118,8 @@ func TestTheProbeSaysWhatIsWrongWithRedisAndWhatToDo(t *testing.T) {
 }
 
 func TestAUserWithFewRightsIsEnough(t *testing.T) {
-	server := startRedis(t, append(aclArgs(""), "--user", "default", "off")...)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t, append(aclArgs(""), "--user", "default", "off")...)
+	o := redisConfig(server.Addr())
 	o.Redis.Username, o.Redis.Password = "relay", secretOf("pw")
 	followed(t, o)
 }
@@ -130,25 +131,15 @@ func TestOverAUnixSocket(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "redis.sock")
-	startRedis(t, "--unixsocket", path)
-	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // TCP answers sooner
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			_ = c.Close()
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatal(err)
-		}
-	}
+	redistest.Start(t, "--unixsocket", path)
 	followed(t, redisConfig("unix:"+path))
 }
 
 func TestOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	certificate(t, dir)
-	port := freePort(t)
-	startRedis(t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
+	port := redistest.FreePort(t)
+	redistest.Start(t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
 	o := redisConfig("127.0.0.1:" + strconv.Itoa(port))
 	o.Redis.TLS = true
 	found := probed(t, o)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"streamrelay/auth/redistest"
 )
 
 // size is n, or a part of it where the proofs do not run at full size
@@ -36,8 +38,8 @@ func quantile(list []time.Duration, q float64) time.Duration {
 // What it reports is from the begin of the command's write to the first refusal
 // at the slower of two relays. Nothing here depends on how fast the machine is.
 func TestRevocationReachesTwoRelays(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	k := keeperAt(t, o)
 	n := size(1000, 50)
 	keys := make([]string, n)
@@ -81,10 +83,10 @@ func TestRevocationReachesTwoRelays(t *testing.T) {
 // The same with the built command, as an operator sees it: process start,
 // connection and all.
 func TestTheCommandRevokesOverTwoRelays(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	path := t.TempDir() + "/relay.yaml"
-	write(t, path, "keys: {store: redis}\nredis: {addresses: ['"+server.addr()+"']}\n")
+	write(t, path, "keys: {store: redis}\nredis: {addresses: ['"+server.Addr()+"']}\n")
 	relays := []*relayOf{openRelay(t, o), openRelay(t, o)}
 	n := size(100, 5)
 	var fromExit []time.Duration
@@ -121,8 +123,8 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 }
 
 func TestAFloodOfUnknownKeysReachesNeitherRedisNorMemory(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	k := keeperAt(t, o)
 	var valid []string
 	for i := range 100 {
@@ -217,8 +219,8 @@ func latencies(relay *relayOf, valid []string, stop <-chan struct{}) (list []tim
 }
 
 func TestOneQuestionForManyRequestsOfOneNewKey(t *testing.T) {
-	server := startRedis(t, "--rename-command", "CLIENT", "") // so that nothing tells of it
-	o := redisConfig(server.addr())
+	server := redistest.Start(t, "--rename-command", "CLIENT", "") // so that nothing tells of it
+	o := redisConfig(server.Addr())
 	k := keeperAt(t, o)
 	relay := openRelay(t, o)
 	key, _ := makeKey(t, k, grant{})
@@ -266,8 +268,8 @@ func TestAnAnswerThatAChangeOvertookIsVoid(t *testing.T) {
 }
 
 func TestManyKeysAreReadAtOnce(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	o.Keys.StateFile = t.TempDir() + "/state"
 	k := keeperAt(t, o)
 	n := size(1_000_000, 5000)

@@ -5,129 +5,16 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
 	"github.com/rs/zerolog"
 
 	"streamrelay/configs"
 )
-
-// redisServer is a redis-server of a test: a process of its own, which may be
-// frozen, killed and started again.
-type redisServer struct {
-	t    testing.TB
-	port int
-	dir  string
-	args []string
-	cmd  *exec.Cmd
-}
-
-func (s *redisServer) addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
-
-// needRedis skips a test where there is no redis-server.
-func needRedis(t testing.TB) string {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("REQUIRE_SERVERS") == "1" {
-			t.Fatal("no redis-server, and REQUIRE_SERVERS=1")
-		}
-		t.Skip("no redis-server: install Debian's redis-server")
-	}
-	return path
-}
-
-// freePort returns a port that nobody has at the moment; its bus port of a
-// cluster (10,000 above) fits, too.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := ln.Addr().(*net.TCPAddr).Port
-		ln.Close()
-		if port < 55_000 {
-			return port
-		}
-	}
-}
-
-// startRedis starts a server, in memory only unless args say otherwise.
-func startRedis(t testing.TB, args ...string) *redisServer {
-	t.Helper()
-	s := &redisServer{t: t, port: freePort(t), dir: t.TempDir(), args: args}
-	s.start()
-	t.Cleanup(s.kill)
-	return s
-}
-
-func (s *redisServer) start() {
-	s.t.Helper()
-	path := needRedis(s.t)
-	args := append([]string{}, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no", "--logfile", filepath.Join(s.dir, "log"))
-	s.cmd = exec.Command(path, append(args, s.args...)...)
-	s.run()
-}
-
-func (s *redisServer) run() {
-	s.t.Helper()
-	// It does not outlive the test's process.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if c, err := net.Dial("tcp", s.addr()); err == nil {
-			c.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			s.t.Fatalf("redis-server does not listen: %s", log)
-		}
-	}
-}
-
-func (s *redisServer) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
-
-func (s *redisServer) kill() {
-	if s.cmd == nil {
-		return
-	}
-	s.signal(syscall.SIGKILL)
-	_ = s.cmd.Wait()
-	s.cmd = nil
-}
-
-// do runs one command over a connection of its own.
-func (s *redisServer) do(args ...string) rueidis.RedisResult {
-	s.t.Helper()
-	return doAt(s.t, s.addr(), args...)
-}
-
-func doAt(t testing.TB, addr string, args ...string) rueidis.RedisResult {
-	t.Helper()
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true, PipelineMultiplex: -1, RingScaleEachConn: 8, ReadBufferEachConn: 16 << 10, WriteBufferEachConn: 16 << 10})
-	if err != nil {
-		t.Fatalf("%s: %v", addr, err)
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return c.Do(ctx, c.B().Arbitrary(args...).Build())
-}
 
 // blackhole stands between a relay and Redis, and can become a black hole: it then
 // takes everything, tells nothing and closes nothing.

@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"streamrelay/auth/limits"
+
+	"streamrelay/auth/redistest"
 )
 
 var clientAddr = netip.MustParseAddr("192.0.2.1")
 
 func TestRelaysFollowKeysInRedis(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	k := keeperAt(t, o)
 	early, _ := makeKey(t, k, grant{name: "early", tenants: []string{"acme"}, models: []string{"gpt-*"}, paths: []string{"/v1/chat/*"}})
 	a, b := openRelay(t, o), openRelay(t, o)
@@ -65,13 +67,13 @@ func TestRelaysFollowKeysInRedis(t *testing.T) {
 		t.Error("a revoked key was enabled")
 	}
 	// By hand: the record is gone, the store is not.
-	server.do("DEL", namesFor("relay:").records+subjectOfDigest(&lateRecord.Digest))
+	server.Do("DEL", namesFor("relay:").records+subjectOfDigest(&lateRecord.Digest))
 	eventually(t, time.Second, "a key that was taken out is refused", func() bool { return a.ask(late) == Unknown })
 }
 
 func TestNamesAndKeysAreUniqueInRedis(t *testing.T) {
-	server := startRedis(t)
-	k := keeperAt(t, redisConfig(server.addr()))
+	server := redistest.Start(t)
+	k := keeperAt(t, redisConfig(server.Addr()))
 	key, first := makeKey(t, k, grant{name: "first"})
 	_, second := makeKey(t, k, grant{name: "second"})
 	for name, try := range map[string]func() error{
@@ -104,18 +106,18 @@ func TestNamesAndKeysAreUniqueInRedis(t *testing.T) {
 
 func TestKnownKeysGoOnWhileRedisIsAway(t *testing.T) {
 	for name, away := range map[string]struct {
-		begin, end func(*redisServer, *blackhole)
+		begin, end func(*redistest.Server, *blackhole)
 	}{
-		"killed":     {func(s *redisServer, b *blackhole) { s.do("SAVE"); s.kill() }, func(s *redisServer, b *blackhole) { s.start() }},
-		"frozen":     {func(s *redisServer, b *blackhole) { s.signal(syscall.SIGSTOP) }, func(s *redisServer, b *blackhole) { s.signal(syscall.SIGCONT) }},
-		"cut off":    {func(s *redisServer, b *blackhole) { b.hole.Store(true); b.cut() }, func(s *redisServer, b *blackhole) { b.hole.Store(false) }},
-		"blackholed": {func(s *redisServer, b *blackhole) { b.hole.Store(true) }, func(s *redisServer, b *blackhole) { b.hole.Store(false); b.cut() }},
+		"killed":     {func(s *redistest.Server, b *blackhole) { s.Do("SAVE"); s.Kill() }, func(s *redistest.Server, b *blackhole) { s.Again() }},
+		"frozen":     {func(s *redistest.Server, b *blackhole) { s.Signal(syscall.SIGSTOP) }, func(s *redistest.Server, b *blackhole) { s.Signal(syscall.SIGCONT) }},
+		"cut off":    {func(s *redistest.Server, b *blackhole) { b.hole.Store(true); b.cut() }, func(s *redistest.Server, b *blackhole) { b.hole.Store(false) }},
+		"blackholed": {func(s *redistest.Server, b *blackhole) { b.hole.Store(true) }, func(s *redistest.Server, b *blackhole) { b.hole.Store(false); b.cut() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := startRedis(t, "--save", "3600 1")
-			hole := newBlackhole(t, server.addr())
-			k := keeperAt(t, redisConfig(server.addr()))
+			server := redistest.Start(t, "--save", "3600 1")
+			hole := newBlackhole(t, server.Addr())
+			k := keeperAt(t, redisConfig(server.Addr()))
 			known, record := makeKey(t, k, grant{name: "known"})
 			relay := openRelay(t, redisConfig(hole.addr()))
 			if got := relay.ask(known); got != Found {
@@ -133,7 +135,7 @@ func TestKnownKeysGoOnWhileRedisIsAway(t *testing.T) {
 				}
 			}
 			away.end(server, hole)
-			if _, _, _, err := revokeKey(context.Background(), keeperAt(t, redisConfig(server.addr())), record.ID, time.Now()); err != nil {
+			if _, _, _, err := revokeKey(context.Background(), keeperAt(t, redisConfig(server.Addr())), record.ID, time.Now()); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, 10*time.Second, "the relay is back and refuses the revoked key", func() bool {
@@ -151,15 +153,15 @@ func TestKnownKeysGoOnWhileRedisIsAway(t *testing.T) {
 }
 
 func TestStaleKeysAreUnavailableAfterStaleMax(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	o.Redis.StaleMax = 0
 	key, _ := makeKey(t, keeperAt(t, o), grant{})
 	relay := openRelay(t, o)
 	if got := relay.ask(key); got != Found {
 		t.Fatal(got)
 	}
-	server.kill()
+	server.Kill()
 	eventually(t, 10*time.Second, "a known key is no longer believed", func() bool { return relay.ask(key) == Unavailable })
 	if h := relay.Health(); h.Ready || h.Error == "" {
 		t.Errorf("health: %+v", h)
@@ -170,8 +172,8 @@ func TestARedisThatCameBackEmptyWipesNothing(t *testing.T) {
 	for _, name := range []string{"restarted", "FLUSHALL", "FLUSHALL ASYNC"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := startRedis(t)
-			o := redisConfig(server.addr())
+			server := redistest.Start(t)
+			o := redisConfig(server.Addr())
 			k := keeperAt(t, o)
 			key, _ := makeKey(t, k, grant{name: "kept"})
 			gone, _ := makeKey(t, k, grant{name: "revoked"})
@@ -182,10 +184,10 @@ func TestARedisThatCameBackEmptyWipesNothing(t *testing.T) {
 			eventually(t, time.Second, "the revocation", func() bool { return relay.ask(gone) == Revoked })
 			backup := exported(t, k)
 			if name == "restarted" {
-				server.kill()
-				server.start()
+				server.Kill()
+				server.Again()
 			} else {
-				server.do(strings.Fields(name)...)
+				server.Do(strings.Fields(name)...)
 			}
 			eventually(t, 10*time.Second, "the relay sees the loss", func() bool { return relay.Health().Phase == "lost" })
 			if a, b, c := relay.ask(key), relay.ask(gone), relay.ask(Generate()); a != Found || b != Revoked || c != Unavailable {
@@ -237,8 +239,8 @@ func exported(t *testing.T, k keeper) string {
 }
 
 func TestARestartDuringAnOutageGoesOn(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	o.Keys.StateFile = filepath.Join(t.TempDir(), "state", "keys.state")
 	k := keeperAt(t, o)
 	key, record := makeKey(t, k, grant{name: "known", limits: limits.Limits{Requests: 60}})
@@ -256,7 +258,7 @@ func TestARestartDuringAnOutageGoesOn(t *testing.T) {
 	if data, err := os.ReadFile(o.Keys.StateFile); err != nil || strings.Contains(string(data), key) {
 		t.Fatalf("the state file holds the key, or %v", err)
 	}
-	server.kill()
+	server.Kill()
 	second := openRelay(t, o)
 	if a, b := second.ask(key), second.ask(Generate()); a != Found || b != Unavailable {
 		t.Errorf("known %v, unknown %v", a, b)
@@ -315,8 +317,8 @@ func TestAServerWithoutTrackingIsAsked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := startRedis(t, args...)
-			o := redisConfig(server.addr())
+			server := redistest.Start(t, args...)
+			o := redisConfig(server.Addr())
 			k := keeperAt(t, o)
 			key, _ := makeKey(t, k, grant{name: "a"})
 			relay := openRelay(t, o)
@@ -338,8 +340,8 @@ func TestAServerWithoutTrackingIsAsked(t *testing.T) {
 }
 
 func TestAnotherPepperIsRefused(t *testing.T) {
-	server := startRedis(t)
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
 	o.Keys.Pepper = secretOf("first pepper")
 	key, _ := makeKey(t, keeperAt(t, o), grant{})
 	if got := openRelay(t, o).ask(key); got != Found {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"streamrelay/auth/limits"
+	"streamrelay/auth/redistest"
 	"streamrelay/configs"
 )
 
@@ -129,9 +130,9 @@ func TestAReloadRefusesByNameWhatOnlyARestartChanges(t *testing.T) {
 }
 
 func TestAReloadChangesThePasswordOfRedisUnderTraffic(t *testing.T) {
-	server := startRedis(t)
-	server.do("ACL", "SETUSER", "relay", "on", ">first", "~*", "+@all", "&*")
-	o := redisConfig(server.addr())
+	server := redistest.Start(t)
+	server.Do("ACL", "SETUSER", "relay", "on", ">first", "~*", "+@all", "&*")
+	o := redisConfig(server.Addr())
 	o.Redis.Username, o.Redis.Password = "relay", secretOf("first")
 	k := keeperAt(t, o)
 	key, _ := makeKey(t, k, grant{limits: limits.Limits{Requests: 1_000_000, Concurrent: 100}})
@@ -145,7 +146,7 @@ func TestAReloadChangesThePasswordOfRedisUnderTraffic(t *testing.T) {
 	relay := openRelay(t, o)
 	underTraffic(t, relay, []string{key}, func() {
 		for i, password := range []string{"second", "third"} {
-			server.do("ACL", "SETUSER", "relay", ">"+password)
+			server.Do("ACL", "SETUSER", "relay", ">"+password)
 			o.Redis.Password = secretOf(password)
 			reloaded(t, relay, o)
 			moves(t, relay, i+1)
@@ -174,8 +175,8 @@ func TestAReloadChangesThePasswordOfRedisUnderTraffic(t *testing.T) {
 }
 
 func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
-	from, to := startRedis(t), startRedis(t)
-	o := redisConfig(from.addr())
+	from, to := redistest.Start(t), redistest.Start(t)
+	o := redisConfig(from.Addr())
 	o.Prices = map[string]configs.Price{"m": {Input: 1}}
 	k := keeperAt(t, o)
 	free, record := makeKey(t, k, grant{name: "free", limits: limits.Limits{Requests: 1_000_000}})
@@ -193,7 +194,7 @@ func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
 		_, spent, _ := relay.spent(t, poor)
 		return spent > 7*limits.Dollar/10
 	})
-	o.Redis.Addresses = []string{to.addr()}
+	o.Redis.Addresses = []string{to.Addr()}
 	if _, err := relay.Prepare(o); err == nil || !strings.Contains(err.Error(), "copy them first") {
 		t.Fatalf("a Redis without the keys: %v", err)
 	}
@@ -203,7 +204,7 @@ func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
 	underTraffic(t, relay, []string{free}, func() {
 		reloaded(t, relay, o)
 		moves(t, relay, 1)
-		from.kill()
+		from.Kill()
 		late, _ := makeKey(t, keeperAt(t, o), grant{name: "late"})
 		if got := relay.ask(late); got != Found {
 			t.Errorf("a key of after: %v", got)
@@ -247,11 +248,11 @@ func (r *relayOf) spent(t *testing.T, key string) (period int64, spent, budget l
 }
 
 func TestAReloadMovesToAnAdoptedRedis(t *testing.T) {
-	from, to := startRedis(t), startRedis(t)
-	o := redisConfig(from.addr())
+	from, to := redistest.Start(t), redistest.Start(t)
+	o := redisConfig(from.Addr())
 	old, _ := makeKey(t, keeperAt(t, o), grant{name: "old"})
 	relay := openRelay(t, o)
-	o.Redis.Addresses = []string{to.addr()}
+	o.Redis.Addresses = []string{to.Addr()}
 	fresh, _ := makeKey(t, keeperAt(t, o), grant{name: "fresh"})
 	if err := keeperAt(t, o).adopt(t.Context()); err != nil {
 		t.Fatal(err)
@@ -264,16 +265,16 @@ func TestAReloadMovesToAnAdoptedRedis(t *testing.T) {
 }
 
 func TestAReloadLeavesAnOutageWithAnotherRedis(t *testing.T) {
-	from, to := startRedis(t), startRedis(t)
-	o := redisConfig(from.addr())
+	from, to := redistest.Start(t), redistest.Start(t)
+	o := redisConfig(from.Addr())
 	key, _ := makeKey(t, keeperAt(t, o), grant{})
-	to.do("REPLICAOF", "127.0.0.1", from.addr()[len("127.0.0.1:"):])
+	to.Do("REPLICAOF", "127.0.0.1", from.Addr()[len("127.0.0.1:"):])
 	eventually(t, 10*time.Second, "the replica has the key", func() bool {
-		n, err := to.do("HLEN", namesFor("relay:").ids).AsInt64()
+		n, err := to.Do("HLEN", namesFor("relay:").ids).AsInt64()
 		return err == nil && n == 1
 	})
 	relay := openRelay(t, o)
-	from.kill()
+	from.Kill()
 	eventually(t, 5*time.Second, "Redis is missed", func() bool { return relay.Health().Phase == "away" })
 	// What did not change is not asked for; other settings can be changed.
 	o.Redis.StaleMax = 10 * time.Minute
@@ -284,11 +285,11 @@ func TestAReloadLeavesAnOutageWithAnotherRedis(t *testing.T) {
 	if got := relay.ask(key); got != Found || relay.Health().Lookups.Stale != 1 {
 		t.Errorf("%v %+v", got, relay.Health().Lookups)
 	}
-	o.Redis.Addresses = []string{to.addr()}
+	o.Redis.Addresses = []string{to.Addr()}
 	if _, err := relay.Prepare(o); err == nil || !strings.Contains(err.Error(), "it is a replica") {
 		t.Errorf("a replica: %v", err)
 	}
-	to.do("REPLICAOF", "NO", "ONE")
+	to.Do("REPLICAOF", "NO", "ONE")
 	reloaded(t, relay, o)
 	eventually(t, 5*time.Second, "the relay is in step again", func() bool { return relay.Health().Phase == "ready" })
 	if got := relay.ask(key); got != Found {

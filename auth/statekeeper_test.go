@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"streamrelay/auth/limits"
+	"streamrelay/auth/redistest"
 	"streamrelay/configs"
 )
 
@@ -219,9 +220,9 @@ func TestListShowsRequestsAndTokensOfAKeysFile(t *testing.T) {
 }
 
 func TestARelayThatLostRedisLeavesTheNewerStateOfAnother(t *testing.T) {
-	server := startRedis(t)
-	hole := newBlackhole(t, server.addr())
-	near, far := redisConfig(server.addr()), redisConfig(hole.addr())
+	server := redistest.Start(t)
+	hole := newBlackhole(t, server.Addr())
+	near, far := redisConfig(server.Addr()), redisConfig(hole.addr())
 	near.Keys.StateFile = filepath.Join(t.TempDir(), "keys.state")
 	far.Keys.StateFile = near.Keys.StateFile
 	k := keeperAt(t, near)

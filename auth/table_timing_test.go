@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"streamrelay/auth/redistest"
 )
 
 func BenchmarkLookup(b *testing.B) {
@@ -59,7 +61,7 @@ func BenchmarkLookupDigest(b *testing.B) {
 
 // BenchmarkLookupFrom is what a request pays with keys in Redis: digest and hit.
 func BenchmarkLookupFrom(b *testing.B) {
-	o := redisConfig(startRedis(b).addr())
+	o := redisConfig(redistest.Start(b).Addr())
 	key, _ := makeKey(b, keeperAt(b, o), grant{})
 	table, presented := openRelay(b, o).Table(), []byte(key)
 	b.ReportAllocs()
@@ -72,7 +74,7 @@ func BenchmarkLookupFrom(b *testing.B) {
 
 // BenchmarkMiss is a key that no store has, over and over.
 func BenchmarkMiss(b *testing.B) {
-	o := redisConfig(startRedis(b).addr())
+	o := redisConfig(redistest.Start(b).Addr())
 	table := openRelay(b, o).Table()
 	for name, key := range map[string]string{"wrong-checksum": Generate()[:keyLength-1] + "!", "unknown": "sk-somebody"} {
 		presented := []byte(key)

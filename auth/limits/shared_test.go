@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"streamrelay/auth/redistest"
 )
 
 // long is how long the proofs of shared limits run.
@@ -47,10 +49,10 @@ func storm(list []*Limiter, limits Limits, ask Ask, rate float64, d time.Duratio
 }
 
 func TestFourRelaysShareOneLimitWithoutOvershoot(t *testing.T) {
-	s := startRedis(t)
+	s := redistest.Start(t)
 	for _, rate := range []int64{100, 2000, 20_000} {
 		t.Run(strconv.FormatInt(rate, 10)+" a second", func(t *testing.T) {
-			s.client(t).Do(t.Context(), s.client(t).B().Flushall().Build())
+			client(t, s).Do(t.Context(), client(t, s).B().Flushall().Build())
 			list := relays(t, s, 4, Options{})
 			limits := Limits{Requests: rate * 60, Burst: time.Second}
 			passed, asked, took := storm(list, limits, Ask{MaxTokens: -1}, float64(2*rate), long(t, 2*time.Second))
@@ -76,7 +78,7 @@ func TestFourRelaysShareOneLimitWithoutOvershoot(t *testing.T) {
 }
 
 func TestFourRelaysShareOneLimitOnTokens(t *testing.T) {
-	s := startRedis(t)
+	s := redistest.Start(t)
 	list := relays(t, s, 4, Options{})
 	// 20,000 tokens a second, requests of 100: double.
 	limits := Limits{Tokens: 20_000 * 60, Burst: time.Second}
@@ -102,7 +104,7 @@ func (c *counter) enter() {
 }
 
 func TestConcurrencyIsExactOverRelays(t *testing.T) {
-	s := startRedis(t)
+	s := redistest.Start(t)
 	for _, limit := range []int64{1, 2, 10, 100} {
 		t.Run(strconv.FormatInt(limit, 10), func(t *testing.T) {
 			list := relays(t, s, 4, Options{})
@@ -165,11 +167,11 @@ func TestConcurrencyIsExactOverRelays(t *testing.T) {
 }
 
 func TestSlotsOfADeadRelayComeBack(t *testing.T) {
-	s := startRedis(t)
+	s := redistest.Start(t)
 	list := relays(t, s, 2, Options{})
 	limits := Limits{Concurrent: 2}
 	// The first took both and was killed 11 s ago.
-	c := s.client(t)
+	c := client(t, s)
 	c.Do(t.Context(), c.B().Hset().Key("test:{key:k}:slots").FieldValue().FieldValue("dead", "2:"+strconv.FormatInt(time.Now().Add(-11*time.Second).UnixMilli(), 10)).Build())
 	var g Grant
 	if r, ok := list[1].Admit(&g, list[1].Account("key:k", limits, 0), nil, &Ask{}); !ok {
@@ -180,9 +182,9 @@ func TestSlotsOfADeadRelayComeBack(t *testing.T) {
 
 func TestWithoutRedisEachRelayGrantsItsShareOrRefuses(t *testing.T) {
 	for _, refuse := range []bool{false, true} {
-		s := startRedis(t)
+		s := redistest.Start(t)
 		list := relays(t, s, 4, Options{Refuse: refuse})
-		s.signal(syscall.SIGKILL)
+		s.Signal(syscall.SIGKILL)
 		limits := Limits{Requests: 60, Concurrent: 8}
 		var passed int
 		for _, l := range list {
@@ -208,11 +210,11 @@ func TestWithoutRedisEachRelayGrantsItsShareOrRefuses(t *testing.T) {
 }
 
 func TestNobodyWaitsForAFrozenRedisTwice(t *testing.T) {
-	s := startRedis(t)
+	s := redistest.Start(t)
 	l := relays(t, s, 1, Options{})[0]
 	a := l.Account("key:k", Limits{Requests: 6000, Concurrent: 100}, 0)
-	s.signal(syscall.SIGSTOP)
-	defer s.signal(syscall.SIGCONT)
+	s.Signal(syscall.SIGSTOP)
+	defer s.Signal(syscall.SIGCONT)
 	for range 1000 {
 		var g Grant
 		if _, ok := l.Admit(&g, a, nil, &Ask{}); ok {
@@ -225,7 +227,7 @@ func TestNobodyWaitsForAFrozenRedisTwice(t *testing.T) {
 }
 
 func TestMoneyIsSharedAndCountedOnce(t *testing.T) {
-	s := startRedis(t)
+	s := redistest.Start(t)
 	prices := Prices{map[string]price{"m": {in: 1e15, out: 2e15}}} // a million dollars per million: 1 a token
 	list := relays(t, s, 3, Options{Prices: prices})
 	limits := Limits{BudgetDay: 300 * Dollar}
@@ -257,7 +259,7 @@ func TestMoneyIsSharedAndCountedOnce(t *testing.T) {
 	}
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		u, err := ReadUsage(t.Context(), s.client(t), "test:", []string{"key:k"}, []Limits{limits}, time.Now())
+		u, err := ReadUsage(t.Context(), client(t, s), "test:", []string{"key:k"}, []Limits{limits}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,13 +274,13 @@ func TestMoneyIsSharedAndCountedOnce(t *testing.T) {
 }
 
 func TestRequestsThatComeDuringACallAreNotRefused(t *testing.T) {
-	s := startRedis(t)
+	s := redistest.Start(t)
 	l := relays(t, s, 1, Options{})[0]
 	a := l.Account("key:k", Limits{Concurrent: 1000}, 0)
 	if _, _, ok := admitted(&own{Limiter: l}, a, Ask{}); !ok { // the script is known to Redis, and the slack of it is ours
 		t.Fatal("the first is refused")
 	}
-	s.signal(syscall.SIGSTOP)
+	s.Signal(syscall.SIGSTOP)
 	const more = 500 // far above the slack, and below the limit
 	var wg sync.WaitGroup
 	var refused atomic.Int64
@@ -293,7 +295,7 @@ func TestRequestsThatComeDuringACallAreNotRefused(t *testing.T) {
 	for a.slots.used.Load() < more {
 		time.Sleep(time.Millisecond)
 	}
-	s.signal(syscall.SIGCONT)
+	s.Signal(syscall.SIGCONT)
 	wg.Wait()
 	if n := refused.Load(); n > 0 {
 		t.Errorf("%d of %d refused, of 1000 at the same time", n, more)

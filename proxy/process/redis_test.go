@@ -2,50 +2,22 @@ package process
 
 import (
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-)
 
-// startRedis starts a redis-server of the test's own on a unix socket.
-func startRedis(t *testing.T) (socket string, server *exec.Cmd) {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("REQUIRE_SERVERS") == "1" {
-			t.Fatal("no redis-server, and REQUIRE_SERVERS=1")
-		}
-		t.Skip("no redis-server: install Debian's redis-server")
-	}
-	dir := tempDir(t)
-	socket = filepath.Join(dir, "redis.sock")
-	server = exec.Command(path, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("unix", socket); err == nil {
-			_ = c.Close()
-			return socket, server
-		}
-		if time.Now().After(limit) {
-			t.Fatal("redis-server does not serve")
-		}
-	}
-}
+	"streamrelay/auth/redistest"
+)
 
 // TestTwoRelaysShareTheKeysOfRedis makes a key by the command, uses it at two
 // relays, revokes it, and lets the relays go on without Redis, one of them
 // over a restart.
 func TestTwoRelaysShareTheKeysOfRedis(t *testing.T) {
-	socket, server := startRedis(t)
+	redis := redistest.Start(t)
 	provider := simulate(t)
-	a := startRelay(t, provider, fmt.Sprintf("keys: {store: redis, state_file: state}\nredis: {addresses: [\"unix:%s\"]}\n", socket))
+	a := startRelay(t, provider, fmt.Sprintf("keys: {store: redis, state_file: state}\nredis: {addresses: [\"%s\"]}\n", redis.Addr()))
 	config, err := os.ReadFile(filepath.Join(a.dir, "relay.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -90,8 +62,7 @@ func TestTwoRelaysShareTheKeysOfRedis(t *testing.T) {
 		}
 	}
 	// Without Redis.
-	_ = server.Process.Kill()
-	_ = server.Wait()
+	redis.Kill()
 	b.end()
 	b = serve(t, b.dir, b.key)
 	for i, r := range []*relay{a, b} {

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"streamrelay/auth/redistest"
 	"streamrelay/telemetry/clickhouse/chtest"
 )
 
@@ -26,7 +27,7 @@ import (
 const soakConfig = `listen: %[1]s
 admin: {listen: %[2]s}
 keys: {store: redis, state_file: keys.state}
-redis: {addresses: ["unix:%[3]s"]}
+redis: {addresses: ["%[3]s"]}
 clickhouse: {address: "%[4]s"}
 request_log: {dir: log, durability: spool}
 log: {access: true}
@@ -93,14 +94,14 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	db := chtest.Start(t)
-	redis := startRedisKept(t)
+	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	provider := simulate(t)
 
 	dir, listen, admin := tempDir(t), freeAddress(t), freeAddress(t)
 	reloads := 0
 	configure := func() {
 		reloads++
-		writeFile(t, filepath.Join(dir, "relay.yaml"), fmt.Sprintf(soakConfig, listen, admin, redis.socket, db.Native, 10_000+reloads, provider))
+		writeFile(t, filepath.Join(dir, "relay.yaml"), fmt.Sprintf(soakConfig, listen, admin, redis.Addr(), db.Native, 10_000+reloads, provider))
 	}
 	configure()
 	if r := run(t, dir, "migrate"); r.code != 0 {
@@ -147,9 +148,9 @@ func TestSoak(t *testing.T) {
 		what string
 		act  func()
 	}{
-		{0.25, "kill Redis", redis.kill}, {0.25 + away.Seconds()/length.Seconds(), "start Redis", redis.start},
+		{0.25, "kill Redis", redis.Kill}, {0.25 + away.Seconds()/length.Seconds(), "start Redis", redis.Again},
 		{0.32, "kill ClickHouse", db.Kill}, {0.32 + 2*away.Seconds()/length.Seconds(), "start ClickHouse", db.Again},
-		{0.45, "kill Redis", redis.kill}, {0.45 + 2*away.Seconds()/length.Seconds(), "start Redis", redis.start},
+		{0.45, "kill Redis", redis.Kill}, {0.45 + 2*away.Seconds()/length.Seconds(), "start Redis", redis.Again},
 		{0.55, "kill ClickHouse", db.Kill}, {0.55 + away.Seconds()/length.Seconds(), "start ClickHouse", db.Again},
 	}
 	reloadEvery, sampleEvery := min(time.Minute, length/15), min(5*time.Second, length/60)
@@ -314,35 +315,4 @@ func median(samples []soakSample, of func(soakSample) float64) float64 {
 	}
 	slices.Sort(values)
 	return values[len(values)/2]
-}
-
-// keptRedis is a redis-server that keeps its keys on disk, to be killed.
-type keptRedis struct {
-	t           *testing.T
-	socket, dir string
-	cmd         *exec.Cmd
-}
-
-func startRedisKept(t *testing.T) *keptRedis {
-	t.Helper()
-	socket, server := startRedis(t) // or skips
-	_ = server.Process.Kill()
-	_ = server.Wait()
-	r := &keptRedis{t: t, socket: socket, dir: filepath.Dir(socket)}
-	r.start()
-	t.Cleanup(r.kill)
-	return r
-}
-
-func (r *keptRedis) start() {
-	r.cmd = exec.Command("redis-server", "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", r.dir)
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-func (r *keptRedis) kill() {
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
 }
