@@ -47,10 +47,16 @@ func command() *cobra.Command {
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage{fmt.Errorf("unknown command %q for %q", args[0], cmd.Name())}
+				hint := "`relay --help` lists them"
+				if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+					hint = fmt.Sprintf("did you mean %q?", like[0])
+				}
+				return usage{fmt.Errorf("unknown command %q: %s", args[0], hint)}
 			}
 			return cmd.Help()
 		},
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.AddCommand(
 		proxy.ServeCommand(build),
@@ -75,7 +81,9 @@ func command() *cobra.Command {
 			}
 		}
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage{fmt.Errorf("%w: `%s --help` lists the flags", err, cmd.CommandPath())}
+	})
 	return root
 }
 

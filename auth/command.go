@@ -33,6 +33,8 @@ relay follows within milliseconds). --file names a keys file without a
 configuration.`,
 		Args: usageArgs(cobra.NoArgs, want),
 		RunE: func(cmd *cobra.Command, _ []string) error { return usageError(want) },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&at.file, "file", "", "the keys `file`; without it, what the configuration says")
@@ -107,11 +109,11 @@ func usageError(format string, args ...any) error {
 
 // flagError makes cobra's complaint about a flag a usage error. cobra quotes
 // what was given, which may be a key.
-func flagError(_ *cobra.Command, err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	if strings.Contains(strings.ToLower(err.Error()), "sk-") {
-		return usageError("a flag is not known, or its value is not right (not shown: it may hold a key); see --help")
+		err = errors.New("a flag is not known, or its value is not right (not shown: it may hold a key)")
 	}
-	return &exitError{exitUsage, err}
+	return usageError("%w: `%s --help` lists the flags", err, cmd.CommandPath())
 }
 
 // usageArgs is check with an error that says what is wanted, and never what
@@ -119,6 +121,11 @@ func flagError(_ *cobra.Command, err error) error {
 func usageArgs(check cobra.PositionalArgs, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
+			if len(args) > 0 {
+				if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+					return usageError("%s: did you mean %q? %s", cmd.CommandPath(), like[0], want)
+				}
+			}
 			return usageError("%s: %s", cmd.CommandPath(), want)
 		}
 		return nil

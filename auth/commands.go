@@ -196,6 +196,8 @@ func tenantCommand(at *location) *cobra.Command {
 		Short: "List, set and remove what all keys of a tenant may use together",
 		Args:  usageArgs(cobra.NoArgs, want),
 		RunE:  func(*cobra.Command, []string) error { return usageError(want) },
+
+		SuggestionsMinimumDistance: 2,
 	}
 	var asJSON bool
 	list := &cobra.Command{

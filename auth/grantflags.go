@@ -92,7 +92,7 @@ func (g *grantFlags) grant(now time.Time) (grant, error) {
 // it has. An empty value takes a restriction away.
 func (g *grantFlags) apply(r *Record, now time.Time) error {
 	changed := g.cmd.Flags().Changed
-	if g.name != "" {
+	if changed("name") {
 		if err := checkName(g.name); err != nil {
 			return usageError("--name: %w", err)
 		}

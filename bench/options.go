@@ -72,7 +72,7 @@ func (o *options) complete(args []string) error {
 			return err
 		}
 		if s.Loop == load.Cancel && o.provider == "" && o.direct == "" {
-			return errors.New("scenario cancel wants --provider URL of the simulated provider, which knows when it noticed")
+			return errors.New("scenario cancel wants --provider (or --direct): the URL of the simulated provider, which knows when it noticed")
 		}
 		if o.findMax && (s.Loop == load.Cancel || o.slo == "" && s.SLO == "") {
 			return fmt.Errorf("--find-max wants --slo, such as p99=50ms,errors=0, and a scenario other than cancel")

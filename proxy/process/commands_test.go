@@ -33,9 +33,10 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		stderr                 string // its first line; "": there is none
 	}{
 		{name: "no command", args: "", code: 0},
-		{name: "unknown command", args: "nosuch", code: 2, stderr: `relay: unknown command "nosuch" for "relay"`},
-		{name: "unknown flag", args: "serve --nosuch", code: 2, stderr: "relay: unknown flag: --nosuch"},
-		{name: "flag without value", args: "serve --config", code: 2, stderr: "relay: flag needs an argument: --config"},
+		{name: "unknown command", args: "nosuch", code: 2, stderr: "relay: unknown command \"nosuch\": `relay --help` lists them"},
+		{name: "mistyped command", args: "srve", code: 2, stderr: `relay: unknown command "srve": did you mean "serve"?`},
+		{name: "unknown flag", args: "serve --nosuch", code: 2, stderr: "relay: unknown flag: --nosuch: `relay serve --help` lists the flags"},
+		{name: "flag without value", args: "serve --config", code: 2, stderr: "relay: flag needs an argument: --config: `relay serve --help` lists the flags"},
 		{name: "surplus argument", args: "version now", code: 2, stderr: `relay: unknown command "now" for "relay version"`},
 
 		{name: "serve without a file", args: "serve", code: 78, stderr: "relay: relay.yaml: " + missing},
@@ -60,6 +61,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "migrate, nobody there", yaml: goodYAML + "clickhouse: {address: \"127.0.0.1:" + nobody + "\"}\n", args: "migrate", code: 69,
 			stderr: "relay: clickhouse 127.0.0.1:" + nobody + ": nothing listens there (connection refused): start ClickHouse, or correct clickhouse.address; the native port is usually 9000, 9440 with TLS"},
 		{name: "logs alone", args: "logs", code: 2, stderr: "relay: want one of: tail, query, usage, export, body, replay"},
+		{name: "logs, mistyped", args: "logs qery", code: 2, stderr: `relay: unknown command "qery": did you mean "query"? want one of: tail, query, usage, export, body, replay`},
 		{name: "logs of nothing", yaml: goodYAML, args: "logs query", code: 1, stderr: "relay: there is no request log in data/request-log: a relay that has served a request makes it"},
 		{name: "logs, bad time", yaml: goodYAML, args: "logs query --since yesterday", code: 2,
 			stderr: "relay: --since: want how long ago (90m, 7d), a day (2026-11-24) or a time (2026-11-24T18:30:00Z), all in UTC"},
@@ -69,6 +71,10 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 			stderr: "relay: --print and --json do not go together: use one of them"},
 
 		{name: "keys alone", args: "keys", code: 2, stderr: "relay: want one of: create, list, show, update, disable, enable, revoke, import, export, tenant, adopt"},
+		{name: "keys, mistyped", args: "keys crate", code: 2, stderr: `relay: relay keys: did you mean "create"? want one of: create, list, show, update, disable, enable, revoke, import, export, tenant, adopt`},
+		{name: "keys, no name in it", args: "keys create --name=", code: 2, stderr: "relay: --name: want 1 to 64 bytes of printable text without a space at either end"},
+		{name: "top of nobody", args: "top --once --url http://127.0.0.1:" + nobody, code: 1,
+			stderr: "relay: ask the relay: Get \"http://127.0.0.1:" + nobody + "/live/state\": dial tcp 127.0.0.1:" + nobody + ": connect: connection refused: start the relay, or give --url what its admin.listen says"},
 		{name: "keys of no file", args: "keys --file keys.yaml list", code: 1, stderr: `relay: keys file "keys.yaml" does not exist; "relay keys create" makes it`},
 		{name: "keys, bad tenant", args: "keys create --tenant a/b", code: 2,
 			stderr: "relay: --tenant: want 1 to 64 of the characters A-Z a-z 0-9 . _ -, or * alone for any tenant"},

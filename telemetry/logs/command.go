@@ -36,13 +36,18 @@ func Command() *cobra.Command {
 the files of request_log.dir. With --files, or --dir, it reads the files in any
 case: with ClickHouse those are the rows that wait for it.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			const want = "want one of: tail, query, usage, export, body, replay"
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q for %q: %s", args[0], "relay logs", want)}
+			if len(args) == 0 {
+				return usageError{errors.New(want)}
 			}
-			return usageError{errors.New(want)}
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				return usageError{fmt.Errorf("unknown command %q: did you mean %q? %s", args[0], like[0], want)}
+			}
+			return usageError{fmt.Errorf("unknown command %q: %s", args[0], want)}
 		},
+
+		SuggestionsMinimumDistance: 2,
 	}
 	cmd.PersistentFlags().StringVarP(&c.path, "config", "c", "relay.yaml", "the configuration `file`")
 	cmd.PersistentFlags().StringVar(&c.dir, "dir", "", "read the files of this `folder`, and no configuration")

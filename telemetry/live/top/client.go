@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -60,7 +62,10 @@ func (c *client) get(ctx context.Context, path string) (*http.Response, error) {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	res, err := c.http.Do(req)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: start the relay, or give --url what its admin.listen says", err)
+	case err != nil:
 		return nil, err
 	}
 	if res.StatusCode == http.StatusOK {
