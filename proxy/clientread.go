@@ -43,8 +43,13 @@ func (c *clientConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if r.head == (headEnd{}) && !c.setBusy() {
-		return 0, net.ErrClosed
+	if r.head == (headEnd{}) {
+		if !c.setBusy() {
+			return 0, net.ErrClosed
+		}
+		if err := checkFirst(r.in.B[r.from]); err != nil {
+			return 0, err
+		}
 	}
 	n := r.head.scan(r.in.B[r.from:min(r.to, r.from+len(p))])
 	copy(p, r.in.B[r.from:r.from+n])
@@ -66,7 +71,7 @@ func (c *clientConn) fill() (err error) {
 		buf := c.srv.buffers.Get()
 		if n, err = c.Conn.Read(buf.B[:]); n == 0 {
 			buf.Put()
-			return err
+			return c.srv.plainToTLS(err)
 		}
 		r.in, err = buf, nil
 	}

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
-	"net"
 
 	"github.com/valyala/fasthttp"
 
@@ -58,36 +56,6 @@ func plain(ctx *fasthttp.RequestCtx, status int, text string) {
 	ctx.SetStatusCode(status)
 	ctx.SetContentType("text/plain; charset=utf-8")
 	ctx.SetBodyString(text)
-}
-
-// httpError answers what fasthttp could not read as a request.
-func (s *Server) httpError(ctx *fasthttp.RequestCtx, err error) {
-	e := badFraming("The request is malformed.")
-	reject := telemetry.RejectBadRequest
-	var small *fasthttp.ErrSmallBuffer
-	var ne net.Error
-	switch {
-	case errors.As(err, &small):
-		e = &apiError{status: 431, typ: invalidRequest, code: "headers_too_large", end: telemetry.Denied, close: true,
-			message: "The request's headers are larger than this relay accepts."}
-		reject = telemetry.RejectHeaderTooLarge
-	case errors.As(err, &ne) && ne.Timeout():
-		e = &apiError{status: 408, typ: invalidRequest, code: "request_timeout", end: telemetry.Denied, close: true,
-			message: "The request did not come in time."}
-		reject = telemetry.RejectSlowClient
-	}
-	s.tel.Rejected(reject)
-	var text [36]byte
-	id := formatID(&text, telemetry.NewID(s.now()))
-	var t target
-	d := dialectOpenAI
-	if uri := ctx.Request.Header.RequestURI(); len(uri) > 0 && parseTarget(uri, len(ctx.Request.Header.Peek("Anthropic-Version")) > 0, &t) == nil {
-		d = t.dialect
-	}
-	writeError(ctx, e, d, id)
-	if c, ok := ctx.Conn().(*clientConn); ok {
-		c.linger.Store(true)
-	}
 }
 
 // countRefusal counts an error of the relay's own under its reason.

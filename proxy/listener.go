@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -160,12 +159,7 @@ func (s *Server) shed(nc net.Conn, tlsConfig *tls.Config) {
 		if _, err := nc.Read(buf[:]); err != nil { // the head, or enough of it
 			return
 		}
-		var text [36]byte
-		id := formatID(&text, telemetry.NewID(s.now()))
-		body := appendError(nil, errShed, dialectOpenAI, id)
-		answer := fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\n"+
-			"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", id, len(body), body)
-		if _, err := nc.Write(answer); err != nil {
+		if _, err := nc.Write(s.bareAnswer(errShed, "Retry-After: 1\r\n")); err != nil {
 			return
 		}
 		if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {

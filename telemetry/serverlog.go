@@ -36,7 +36,8 @@ func (s *ServerLog) Printf(format string, args ...any) {
 			return
 		}
 	}
-	e := s.log.WarnEvery(format, s.every)
+	what, _, _ := strings.Cut(format, "%") // people read it, should it be held back
+	e := s.log.WarnEvery("fasthttp: "+strings.TrimSpace(what), s.every)
 	if e == nil {
 		return
 	}
