@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // maxSecretFile bounds a file that holds one secret, or certificates.
@@ -83,6 +84,9 @@ func secretFile(r *report, path, name string, s *Secret) {
 // readSecret reads the one secret of a file, without its trailing line end.
 func readSecret(name string) (Secret, error) {
 	data, err := readBounded(name, maxSecretFile)
+	if errors.Is(err, syscall.EISDIR) {
+		return Secret{}, errors.New("a folder where the secret's file is wanted: name the file in it")
+	}
 	if err != nil {
 		return Secret{}, fmt.Errorf("cannot read the secret's file: %w: make it readable for the relay's user, or correct the path", err)
 	}

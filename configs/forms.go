@@ -89,6 +89,11 @@ func checkBaseURL(s string) error {
 			return errors.New("a . or .. in the path: write the path out")
 		}
 	}
+	for _, end := range []string{"/chat/completions", "/completions", "/responses", "/messages", "/embeddings"} {
+		if strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), end) {
+			return errors.New("the path of an endpoint: end it before " + end + ", which comes with each request")
+		}
+	}
 	return nil
 }
 
@@ -119,7 +124,7 @@ func checkURL(s string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("the URL does not begin with http:// or https://: write https://host/path")
+		return nil, errors.New("the URL does not begin with http:// or https://: write http://host/path, or https:// where it speaks TLS")
 	case u.User != nil:
 		return nil, errors.New("a name or password in the URL: remove it; credentials have their own key")
 	case strings.Contains(s, "#"):

@@ -124,7 +124,8 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 	if err := checkPath(t.path); err != nil {
 		return err
 	}
-	if !known {
+	twice := t.dialect != dialectAzure && (underRoot(t.rest, "/v1") || underRoot(t.rest, "/v1beta"))
+	if !known || twice { // twice: by the base URL and by the SDK
 		return errUnknownURL
 	}
 	t.classify()

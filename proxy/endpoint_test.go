@@ -108,6 +108,7 @@ func TestPathsOfEveryAPI(t *testing.T) {
 func TestPathsThatAreNobodys(t *testing.T) {
 	for _, uri := range []string{
 		"", "/", "/v2/models", "/v1x/models", "/V1/models", "/v1betax", "/openaix", "/x/v1/models",
+		"/v1/v1/messages", "/v1/v1", "/v1/v1beta/models", "/v1beta/v1beta/models/m:generateContent",
 		"http://relay", "http://relay?x=/v1/models", "http://relay#/v1/models", "://", "http:///x/v1",
 	} {
 		var got target

@@ -69,7 +69,7 @@ var (
 	errPreviousResponse = &apiError{status: 400, typ: invalidRequest, code: "previous_response_not_found", param: "previous_response_id", end: telemetry.Denied,
 		message: "This relay does not know which of its accounts has the previous response; it remembers those that it saw made lately."}
 	errUnknownURL = &apiError{status: 404, typ: invalidRequest, code: "unknown_url", end: telemetry.Denied,
-		message: "Invalid URL: the relay serves paths under /v1/, /v1beta/ and /openai/."}
+		message: "Invalid URL: the relay serves paths under /v1/, /v1beta/ and /openai/. The base URL ends with /v1 for OpenAI's SDKs, and without a version for Anthropic's and Google's."}
 	errNoUpstream = &apiError{status: 404, typ: invalidRequest, code: "unknown_url", end: telemetry.Denied,
 		message: "No upstream of this relay speaks the dialect of this path."}
 	errMethod = &apiError{status: 405, typ: invalidRequest, code: "method_not_allowed", end: telemetry.Denied, close: true,

@@ -22,7 +22,16 @@ func (s *Server) upstreamChanged(c pool.Change) {
 	if c.For > 0 {
 		e = e.Float64("for_s", c.For.Seconds())
 	}
+	if c.To != pool.StateUp && s.onlyAccount() {
+		e = e.Str("effect", "none: it is the only account, and is asked all the same")
+	}
 	e.Msg("upstream state")
+}
+
+// onlyAccount tells whether every route ends at the same account.
+func (s *Server) onlyAccount() bool {
+	set := s.settings.Load()
+	return set != nil && len(set.routing.set.Upstreams) == 1 && len(set.routing.set.Upstreams[0].Credentials) == 1
 }
 
 // upstreamStates is GET /upstreams of the admin listener.
