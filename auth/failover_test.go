@@ -30,7 +30,7 @@ func startCluster(t *testing.T) []*redistest.Server {
 		t.Fatalf("redis-cli: %v\n%s", err, out)
 	}
 	for _, s := range nodes {
-		eventually(t, 20*time.Second, "the cluster is well", func() bool {
+		eventually(t, "the cluster is well", func() bool {
 			info, err := s.Do("CLUSTER", "INFO").ToString()
 			return err == nil && strings.Contains(info, "cluster_state:ok")
 		})
@@ -42,7 +42,7 @@ func startCluster(t *testing.T) []*redistest.Server {
 func keysPrimary(t *testing.T, nodes []*redistest.Server) *redistest.Server {
 	t.Helper()
 	var found *redistest.Server
-	eventually(t, 20*time.Second, "a node has the keys", func() bool {
+	eventually(t, "a node has the keys", func() bool {
 		for _, s := range nodes {
 			if !s.Killed() && s.Do("GET", namesFor("relay:").marker).Error() == nil {
 				found = s
@@ -131,7 +131,7 @@ func (tr *traffic) end(t *testing.T) {
 // revokeAlong tries until the store takes it: during a failover it does not.
 func revokeAlong(t *testing.T, o Options, v *revocation, name string) {
 	t.Helper()
-	eventually(t, 30*time.Second, "the revocation is acknowledged", func() bool {
+	eventually(t, "the revocation is acknowledged", func() bool {
 		k, err := openRedisKeeper(context.Background(), &o.Keys, &o.Redis)
 		if err != nil {
 			return false
@@ -170,7 +170,7 @@ func outlive(t *testing.T, o Options, fail func(), heal func()) {
 		revoked[i] = &revocation{key: key}
 	}
 	// What no replica has yet may be lost with the primary.
-	eventually(t, 20*time.Second, "a replica has the keys", func() bool {
+	eventually(t, "a replica has the keys", func() bool {
 		_, said, err := k.change(t.Context(), "valid-0", func(r *Record) error { return nil })
 		return err == nil && strings.Contains(said, "replicas confirmed")
 	})
@@ -181,18 +181,18 @@ func outlive(t *testing.T, o Options, fail func(), heal func()) {
 	revokeAlong(t, o, revoked[1], "victim-1")
 	for i, r := range relays {
 		for j, v := range revoked[:2] {
-			eventually(t, bound, fmt.Sprintf("relay %d refuses key %d", i, j), func() bool { return r.ask(v.key) == Revoked })
+			eventually(t, fmt.Sprintf("relay %d refuses key %d", i, j), func() bool { return r.ask(v.key) == Revoked })
 		}
 	}
 	heal()
 	revokeAlong(t, o, revoked[2], "victim-2")
 	for i, r := range relays {
-		eventually(t, bound, fmt.Sprintf("relay %d refuses the last key", i), func() bool { return r.ask(revoked[2].key) == Revoked })
-		eventually(t, 10*time.Second, "the relay is ready", func() bool { return r.Health().Phase == "ready" && r.Health().Tracking })
+		eventually(t, fmt.Sprintf("relay %d refuses the last key", i), func() bool { return r.ask(revoked[2].key) == Revoked })
+		eventually(t, "the relay is ready", func() bool { return r.Health().Phase == "ready" && r.Health().Tracking })
 	}
 	key, _ := makeKey(t, keeperAt(t, o), grant{name: "after"})
 	for _, r := range relays {
-		eventually(t, 2*time.Second, "a key of after", func() bool { return r.ask(key) == Found })
+		eventually(t, "a key of after", func() bool { return r.ask(key) == Found })
 	}
 	tr.end(t)
 }
@@ -243,16 +243,16 @@ func TestASlotThatMovesIsFollowed(t *testing.T) {
 		role, _ := s.Do("ROLE").ToArray()
 		if kind, _ := role[0].ToString(); kind == "slave" {
 			if port, _ := role[2].AsInt64(); int(port) == from.Port {
-				eventually(t, 20*time.Second, "the replica is in step", func() bool { return s.Do("CLUSTER", "FAILOVER").Error() == nil })
+				eventually(t, "the replica is in step", func() bool { return s.Do("CLUSTER", "FAILOVER").Error() == nil })
 			}
 		}
 	}
-	eventually(t, 20*time.Second, "another node has the keys", func() bool {
+	eventually(t, "another node has the keys", func() bool {
 		return from.Do("GET", namesFor("relay:").marker).Error() != nil
 	})
 	var v revocation
 	revokeAlong(t, o, &v, "a")
-	eventually(t, 5*time.Second, "the key is refused", func() bool { return relay.ask(key) == Revoked })
+	eventually(t, "the key is refused", func() bool { return relay.ask(key) == Revoked })
 }
 
 // startSentinels starts a primary, two replicas and three sentinels.
@@ -273,7 +273,7 @@ sentinel parallel-syncs relayset 1
 		addresses = append(addresses, s.Addr())
 	}
 	for _, at := range addresses {
-		eventually(t, 30*time.Second, "the sentinels know each other and the replicas", func() bool {
+		eventually(t, "the sentinels know each other and the replicas", func() bool {
 			m, err := redistest.Do(t, at, "SENTINEL", "MASTER", "relayset").AsStrMap()
 			return err == nil && m["num-other-sentinels"] == "2" && m["num-slaves"] == "2"
 		})

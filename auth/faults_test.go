@@ -54,7 +54,7 @@ func TestFaultsOfRedisUnderTraffic(t *testing.T) {
 	next := 0
 	revoke := func() {
 		t.Helper()
-		eventually(t, 10*time.Second, "the revocation is acknowledged", func() bool {
+		eventually(t, "the revocation is acknowledged", func() bool {
 			o := direct
 			k, err := openRedisKeeper(context.Background(), &o.Keys, &o.Redis)
 			if err != nil {
@@ -101,9 +101,9 @@ func TestFaultsOfRedisUnderTraffic(t *testing.T) {
 				revoke()
 			}
 			for _, r := range relays {
-				eventually(t, 15*time.Second, fault.name+": the relay is in step again", func() bool { return r.Health().Phase == "ready" })
+				eventually(t, fault.name+": the relay is in step again", func() bool { return r.Health().Phase == "ready" })
 				for _, v := range victims[:next] {
-					eventually(t, after, fault.name+": a revoked key is refused", func() bool { return r.ask(v.key) == Revoked })
+					eventually(t, fault.name+": a revoked key is refused", func() bool { return r.ask(v.key) == Revoked })
 				}
 			}
 		}

@@ -169,7 +169,7 @@ func followed(t *testing.T, o Options) {
 	if _, _, _, err := revokeKey(t.Context(), k, "a", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, "the revoked key is refused", func() bool { return relay.ask(key) == Revoked })
+	eventually(t, "the revoked key is refused", func() bool { return relay.ask(key) == Revoked })
 }
 
 // certificate writes a certificate of 127.0.0.1 that signs itself.

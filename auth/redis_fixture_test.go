@@ -168,11 +168,11 @@ func makeKey(t testing.TB, k keeper, g grant) (key string, r *Record) {
 }
 
 // eventually waits for a condition that is bound to come true.
-func eventually(t testing.TB, within time.Duration, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(within); !is(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

@@ -45,11 +45,11 @@ func TestRelaysFollowKeysInRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, relay := range []*relayOf{a, b} {
-		eventually(t, time.Second, "the revoked key is refused", func() bool { return relay.ask(early) == Revoked })
+		eventually(t, "the revoked key is refused", func() bool { return relay.ask(early) == Revoked })
 	}
 	select {
 	case <-ended:
-	case <-time.After(time.Second):
+	case <-time.After(patience):
 		t.Error("nobody was told that a key ended")
 	}
 	if !r.Ended() {
@@ -58,17 +58,17 @@ func TestRelaysFollowKeysInRedis(t *testing.T) {
 	if _, _, err := switchKey(t.Context(), k, lateRecord.ID, true); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, "the disabled key is refused", func() bool { return b.ask(late) == Disabled })
+	eventually(t, "the disabled key is refused", func() bool { return b.ask(late) == Disabled })
 	if _, _, err := switchKey(t.Context(), k, "late", false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, "the enabled key is accepted", func() bool { return b.ask(late) == Found })
+	eventually(t, "the enabled key is accepted", func() bool { return b.ask(late) == Found })
 	if _, _, err := switchKey(t.Context(), k, "early", false); err == nil {
 		t.Error("a revoked key was enabled")
 	}
 	// By hand: the record is gone, the store is not.
 	server.Do("DEL", namesFor("relay:").records+subjectOfDigest(&lateRecord.Digest))
-	eventually(t, time.Second, "a key that was taken out is refused", func() bool { return a.ask(late) == Unknown })
+	eventually(t, "a key that was taken out is refused", func() bool { return a.ask(late) == Unknown })
 }
 
 func TestNamesAndKeysAreUniqueInRedis(t *testing.T) {
@@ -124,7 +124,7 @@ func TestKnownKeysGoOnWhileRedisIsAway(t *testing.T) {
 				t.Fatal(got)
 			}
 			away.begin(server, hole)
-			eventually(t, 5*time.Second, "the relay notices", func() bool { return relay.Health().Phase == "away" })
+			eventually(t, "the relay notices", func() bool { return relay.Health().Phase == "away" })
 			other := Generate()
 			for range 100 {
 				if got := relay.ask(known); got != Found {
@@ -138,7 +138,7 @@ func TestKnownKeysGoOnWhileRedisIsAway(t *testing.T) {
 			if _, _, _, err := revokeKey(context.Background(), keeperAt(t, redisConfig(server.Addr())), record.ID, time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 10*time.Second, "the relay is back and refuses the revoked key", func() bool {
+			eventually(t, "the relay is back and refuses the revoked key", func() bool {
 				got := relay.ask(known)
 				if got != Found && got != Revoked {
 					t.Fatalf("the known key: %v", got)
@@ -162,7 +162,7 @@ func TestStaleKeysAreUnavailableAfterStaleMax(t *testing.T) {
 		t.Fatal(got)
 	}
 	server.Kill()
-	eventually(t, 10*time.Second, "a known key is no longer believed", func() bool { return relay.ask(key) == Unavailable })
+	eventually(t, "a known key is no longer believed", func() bool { return relay.ask(key) == Unavailable })
 	if h := relay.Health(); h.Ready || h.Error == "" {
 		t.Errorf("health: %+v", h)
 	}
@@ -181,7 +181,7 @@ func TestARedisThatCameBackEmptyWipesNothing(t *testing.T) {
 			if _, _, _, err := revokeKey(t.Context(), k, "revoked", time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, time.Second, "the revocation", func() bool { return relay.ask(gone) == Revoked })
+			eventually(t, "the revocation", func() bool { return relay.ask(gone) == Revoked })
 			backup := exported(t, k)
 			if name == "restarted" {
 				server.Kill()
@@ -189,15 +189,15 @@ func TestARedisThatCameBackEmptyWipesNothing(t *testing.T) {
 			} else {
 				server.Do(strings.Fields(name)...)
 			}
-			eventually(t, 10*time.Second, "the relay sees the loss", func() bool { return relay.Health().Phase == "lost" })
+			eventually(t, "the relay sees the loss", func() bool { return relay.Health().Phase == "lost" })
 			if a, b, c := relay.ask(key), relay.ask(gone), relay.ask(Generate()); a != Found || b != Revoked || c != Unavailable {
 				t.Errorf("known %v, revoked %v, unknown %v", a, b, c)
 			}
-			eventually(t, time.Second, "it is said once", func() bool { return strings.Count(relay.log.String(), "came back without the keys") == 1 })
+			eventually(t, "it is said once", func() bool { return strings.Count(relay.log.String(), "came back without the keys") == 1 })
 			// A new key is taken up, and does not make the others go away.
 			k = keeperAt(t, o)
 			fresh, freshRecord := makeKey(t, k, grant{name: "fresh"})
-			eventually(t, 10*time.Second, "the new key", func() bool { return relay.ask(fresh) == Found })
+			eventually(t, "the new key", func() bool { return relay.ask(fresh) == Found })
 			if got := relay.ask(key); got != Found {
 				t.Errorf("the known key: %v", got)
 			}
@@ -205,7 +205,7 @@ func TestARedisThatCameBackEmptyWipesNothing(t *testing.T) {
 				if err := k.adopt(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, 10*time.Second, "the old key is gone", func() bool { return relay.ask(key) == Unknown && relay.Health().Phase == "ready" })
+				eventually(t, "the old key is gone", func() bool { return relay.ask(key) == Unknown && relay.Health().Phase == "ready" })
 				if got := relay.ask(fresh); got != Found {
 					t.Errorf("%s: %v", freshRecord.ID, got)
 				}
@@ -214,7 +214,7 @@ func TestARedisThatCameBackEmptyWipesNothing(t *testing.T) {
 			if _, err := importExport(t.Context(), k, strings.NewReader(backup), false); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 20*time.Second, "the relay is at ease again", func() bool { return relay.Health().Phase == "ready" })
+			eventually(t, "the relay is at ease again", func() bool { return relay.Health().Phase == "ready" })
 			if a, b, c := relay.ask(key), relay.ask(gone), relay.ask(Generate()); a != Found || b != Revoked || c != Unknown {
 				t.Errorf("restored: known %v, revoked %v, unknown %v", a, b, c)
 			}
@@ -331,7 +331,7 @@ func TestAServerWithoutTrackingIsAsked(t *testing.T) {
 			if _, _, _, err := revokeKey(t.Context(), k, "a", time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 2*time.Second, "the revoked key is refused", func() bool { return relay.ask(key) == Revoked })
+			eventually(t, "the revoked key is refused", func() bool { return relay.ask(key) == Revoked })
 			if n := strings.Count(relay.log.String(), "does not tell of changes"); n != 1 {
 				t.Errorf("said %d times:\n%s", n, relay.log)
 			}

@@ -64,7 +64,7 @@ func reloaded(t *testing.T, r *relayOf, o Options) {
 // moves waits until r is in step over another connection, for the n-th time.
 func moves(t *testing.T, r *relayOf, n int) {
 	t.Helper()
-	eventually(t, 5*time.Second, "the relay has moved", func() bool {
+	eventually(t, "the relay has moved", func() bool {
 		return strings.Count(r.log.String(), "Redis of the new configuration") == n && r.Health().Phase == "ready"
 	})
 }
@@ -74,7 +74,7 @@ func TestAReloadChangesPrices(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			relay := openRelay(t, o)
 			key, _ := makeKey(t, relay.keeper(), grant{limits: limits.Limits{BudgetDay: limits.Dollar}})
-			eventually(t, secondOrTwo, "the key is there", func() bool { return relay.ask(key) == Found })
+			eventually(t, "the key is there", func() bool { return relay.ask(key) == Found })
 			ask := limits.Ask{Model: []byte("m")}
 			out := limits.Outcome{Sent: true, Known: true, Input: 900_000, Model: []byte("m")}
 			if _, ok := request(t, relay, key, ask, out); !ok || relay.Health().Unpriced != 1 {
@@ -158,7 +158,7 @@ func TestAReloadChangesThePasswordOfRedisUnderTraffic(t *testing.T) {
 		if _, _, _, err := revokeKey(t.Context(), relay.keeper(), "late", time.Now()); err != nil {
 			t.Error(err)
 		}
-		eventually(t, time.Second, "it is refused", func() bool { return relay.ask(late) == Revoked })
+		eventually(t, "it is refused", func() bool { return relay.ask(late) == Revoked })
 	})
 	nobody := relay.Health().Lookups.Miss
 	relay.ask("sk-nobody")
@@ -190,7 +190,7 @@ func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
 	spend(other, 700_000)
 	other.Close()
 	spend(relay, 1)
-	eventually(t, 5*time.Second, "this relay knows what the other one spent", func() bool {
+	eventually(t, "this relay knows what the other one spent", func() bool {
 		_, spent, _ := relay.spent(t, poor)
 		return spent > 7*limits.Dollar/10
 	})
@@ -212,7 +212,7 @@ func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
 		if _, _, _, err := revokeKey(t.Context(), relay.keeper(), "late", time.Now()); err != nil {
 			t.Error(err)
 		}
-		eventually(t, time.Second, "it is refused", func() bool { return relay.ask(late) == Revoked })
+		eventually(t, "it is refused", func() bool { return relay.ask(late) == Revoked })
 	})
 	if h := relay.Health(); h.Phase != "ready" || h.Lookups.Stale != 0 {
 		t.Errorf("%+v", h)
@@ -269,13 +269,13 @@ func TestAReloadLeavesAnOutageWithAnotherRedis(t *testing.T) {
 	o := redisConfig(from.Addr())
 	key, _ := makeKey(t, keeperAt(t, o), grant{})
 	to.Do("REPLICAOF", "127.0.0.1", from.Addr()[len("127.0.0.1:"):])
-	eventually(t, 10*time.Second, "the replica has the key", func() bool {
+	eventually(t, "the replica has the key", func() bool {
 		n, err := to.Do("HLEN", namesFor("relay:").ids).AsInt64()
 		return err == nil && n == 1
 	})
 	relay := openRelay(t, o)
 	from.Kill()
-	eventually(t, 5*time.Second, "Redis is missed", func() bool { return relay.Health().Phase == "away" })
+	eventually(t, "Redis is missed", func() bool { return relay.Health().Phase == "away" })
 	// What did not change is not asked for; other settings can be changed.
 	o.Redis.StaleMax = 10 * time.Minute
 	reloaded(t, relay, o)
@@ -291,7 +291,7 @@ func TestAReloadLeavesAnOutageWithAnotherRedis(t *testing.T) {
 	}
 	to.Do("REPLICAOF", "NO", "ONE")
 	reloaded(t, relay, o)
-	eventually(t, 5*time.Second, "the relay is in step again", func() bool { return relay.Health().Phase == "ready" })
+	eventually(t, "the relay is in step again", func() bool { return relay.Health().Phase == "ready" })
 	if got := relay.ask(key); got != Found {
 		t.Error(got)
 	}
@@ -329,7 +329,7 @@ func TestAReloadFollowsAnotherKeysFileUnderTraffic(t *testing.T) {
 		if _, err := other.get(t.Context(), "late"); err != nil {
 			t.Errorf("a key made by the API is not in the file of now: %v", err)
 		}
-		eventually(t, secondOrTwo, "the relay follows the file of now", func() bool { return relay.Table().Len() == 2 })
+		eventually(t, "the relay follows the file of now", func() bool { return relay.Table().Len() == 2 })
 	})
 }
 

@@ -200,7 +200,7 @@ func TestListShowsRequestsAndTokensOfAKeysFile(t *testing.T) {
 	relay := openRelay(t, o)
 	lim := limits.Limits{Requests: 60, Tokens: 6000, Concurrent: 5}
 	key, r := makeKey(t, relay.keeper(), grant{limits: lim})
-	eventually(t, secondOrTwo, "the key is there", func() bool { return relay.ask(key) == Found })
+	eventually(t, "the key is there", func() bool { return relay.ask(key) == Found })
 	rec, _ := relay.Table().Lookup([]byte(key), 0)
 	var g limits.Grant
 	for range 10 {
@@ -229,9 +229,9 @@ func TestARelayThatLostRedisLeavesTheNewerStateOfAnother(t *testing.T) {
 	makeKey(t, k, grant{name: "early"})
 	leaving, staying := openRelay(t, far), openRelay(t, near)
 	hole.hole.Store(true)
-	eventually(t, 5*time.Second, "one of them misses Redis", func() bool { return leaving.Health().Phase == "away" })
+	eventually(t, "one of them misses Redis", func() bool { return leaving.Health().Phase == "away" })
 	late, _ := makeKey(t, k, grant{name: "late"})
-	eventually(t, 5*time.Second, "the other one follows", func() bool { return staying.ask(late) == Found && staying.Table().Len() == 2 })
+	eventually(t, "the other one follows", func() bool { return staying.ask(late) == Found && staying.Table().Len() == 2 })
 	(&stateKeeper{Store: staying.Store}).write()
 	leaving.Close()
 	st, err := readState(near.Keys.StateFile)

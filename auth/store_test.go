@@ -37,7 +37,7 @@ func TestLimitsOfKeysAndTenantsHoldWithEitherStore(t *testing.T) {
 			if err := k.setTenant(t.Context(), "acme", &Tenant{Name: "acme", Limits: limits.Limits{Requests: 5}}); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, secondOrTwo, "the relay follows", func() bool {
+			eventually(t, "the relay follows", func() bool {
 				return relay.ask(limited) == Found && relay.ask(other) == Found && relay.tenants.account([]byte("acme")) != nil
 			})
 			served := limits.Outcome{Sent: true, Known: true, Input: 10, Output: 10}
@@ -68,7 +68,7 @@ func TestLimitsOfKeysAndTenantsHoldWithEitherStore(t *testing.T) {
 			if err := k.setTenant(t.Context(), "acme", nil); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, secondOrTwo, "the limits are gone", func() bool {
+			eventually(t, "the limits are gone", func() bool {
 				_, ok := request(t, relay, limited, limits.Ask{}, served)
 				return ok
 			})
@@ -140,7 +140,7 @@ func TestUpdateDisableEnableExportImport(t *testing.T) {
 				t.Errorf("disabled: %v", got)
 			}
 			ok(t, run("enable", "b"))
-			eventually(t, secondOrTwo, "it is enabled", func() bool { return relay.ask(key) == Found })
+			eventually(t, "it is enabled", func() bool { return relay.ask(key) == Found })
 			ok(t, run("tenant", "set", "acme", "--concurrent", "3"))
 			for _, bad := range [][]string{{"update", "nobody", "--name", "c"}, {"update", "b", "--burst", "2m"}, {"update", "b", "--budget-day", "-1"}, {"tenant", "set", "acme"}, {"tenant", "remove", "nobody"}, {"tenant", "set", "*", "--concurrent", "1"}, {"disable", key}} {
 				if r := run(bad...); r.err == nil || strings.Contains(r.err.Error(), key) {
@@ -184,7 +184,7 @@ func TestStreamsOfAKeyThatLeftTheFileEnd(t *testing.T) {
 	relay := openRelay(t, o)
 	key, _ := makeKey(t, relay.keeper(), grant{name: "a"})
 	kept, _ := makeKey(t, relay.keeper(), grant{name: "b"})
-	eventually(t, secondOrTwo, "the keys are there", func() bool { return relay.ask(key) == Found && relay.ask(kept) == Found })
+	eventually(t, "the keys are there", func() bool { return relay.ask(key) == Found && relay.ask(kept) == Found })
 	hers, _ := relay.Table().Lookup([]byte(key), 0)
 	his, _ := relay.Table().Lookup([]byte(kept), 0)
 	ended := make(chan struct{}, 1)
@@ -197,7 +197,7 @@ func TestStreamsOfAKeyThatLeftTheFileEnd(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(secondOrTwo):
+	case <-time.After(patience):
 		t.Fatal("nobody was told")
 	}
 	if !hers.Ended() || his.Ended() {
@@ -246,12 +246,12 @@ func TestAPepperedFileIsNotReadWithoutThePepper(t *testing.T) {
 func TestAnOldRecordDoesNotBringItsLimitsBack(t *testing.T) {
 	relay := openRelay(t, stores(t)["redis"])
 	key, _ := makeKey(t, relay.keeper(), grant{name: "a", limits: limits.Limits{Requests: 1000}})
-	eventually(t, secondOrTwo, "the key is there", func() bool { return relay.ask(key) == Found })
+	eventually(t, "the key is there", func() bool { return relay.ask(key) == Found })
 	old, _ := relay.Table().Lookup([]byte(key), 0)
 	if _, _, err := relay.keeper().change(t.Context(), "a", func(r *Record) error { r.Limits.Requests = 1; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, secondOrTwo, "the new limits are there", func() bool {
+	eventually(t, "the new limits are there", func() bool {
 		r, _ := relay.Table().Lookup([]byte(key), 0)
 		return r.Limits.Requests == 1
 	})

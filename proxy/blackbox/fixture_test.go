@@ -244,7 +244,7 @@ func (rl *relay) checkIdle() {
 	idle := func() bool {
 		return tel.InFlight.Load() == 0 && tel.ActiveStreams.Load() == 0 && tel.HeldBytes.Load() == 0 && tel.OpenConnections.Load() == 0
 	}
-	for limit := time.Now().Add(5 * time.Second); !idle() && time.Now().Before(limit); {
+	for limit := time.Now().Add(patience); !idle() && time.Now().Before(limit); {
 		time.Sleep(time.Millisecond)
 	}
 	if !idle() {

@@ -14,7 +14,7 @@ import (
 )
 
 // patience ends a test that would otherwise hang. No test asserts a time.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // process is a started binary. Its methods may be called from the test's
 // goroutine alone.

@@ -14,7 +14,7 @@ import (
 )
 
 // patience ends a test that would otherwise hang.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // readTimeout is enough for a request on the busiest machine.
 const readTimeout = time.Second

@@ -23,7 +23,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // snapshot is a relay with something of everything.
 func snapshot() *live.Snapshot {
