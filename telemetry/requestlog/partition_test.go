@@ -11,7 +11,7 @@ import (
 func TestAPartitionThatIsDroppedHidesNoInserts(t *testing.T) {
 	s, o := store(t)
 	for _, table := range []string{"request_log", "usage_1h"} {
-		s.Query("ALTER TABLE relay." + table + " MODIFY SETTING non_replicated_deduplication_window = 100, old_parts_lifetime = 1")
+		s.Query("ALTER TABLE relay." + table + " MODIFY SETTING non_replicated_deduplication_window = 100, old_parts_lifetime = 0")
 	}
 	others := func(day, tag string, n int) {
 		s.Query(fmt.Sprintf("INSERT INTO relay.request_log (id, ts, tenant, model, end_reason) SETTINGS insert_deduplication_token = 'other-%s', insert_deduplicate = 1, async_insert = 0,"+
