@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -55,9 +56,9 @@ func (t *Telemetry) logAccess(r *Request, us *upstreamSeries, endpoint int) {
 		e.Bool("stream", true)
 	}
 	if r.TTFT > 0 {
-		e.Float64("ttft_ms", milliseconds(r.TTFT))
+		e.RawJSON("ttft_ms", appendMilliseconds(scratch[:0], r.TTFT))
 	}
-	e.Float64("duration_ms", milliseconds(r.Duration))
+	e.RawJSON("duration_ms", appendMilliseconds(scratch[:0], r.Duration))
 	logUsage(e, r)
 	if r.Events > 0 {
 		e.Int64("events", r.Events)
@@ -128,8 +129,17 @@ func logUsage(e *zerolog.Event, r *Request) {
 	}
 }
 
-// milliseconds rounds ns to microseconds and returns milliseconds.
-func milliseconds(ns int64) float64 { return float64(ns/1000) / 1000 }
+// appendMilliseconds appends ns, 0 where it is less, in milliseconds down to the
+// microsecond: 12.34 for 12.34 ms and some nanoseconds.
+func appendMilliseconds(b []byte, ns int64) []byte {
+	us := max(ns, 0) / 1000
+	b = strconv.AppendInt(b, us/1000, 10)
+	if us %= 1000; us == 0 {
+		return b
+	}
+	b = append(b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+	return bytes.TrimRight(b, "0")
+}
 
 // cut returns at most max bytes of s, and no half of a rune at the end.
 func cut(s []byte, max int) []byte {

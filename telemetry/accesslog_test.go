@@ -1,9 +1,15 @@
 package telemetry
 
 import (
+	"math"
+	"math/rand/v2"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // accessLines returns the access lines of the exchanges.
@@ -99,6 +105,33 @@ func TestCutLeavesNoHalfRune(t *testing.T) {
 	} {
 		if got := string(cut([]byte(c.s), c.max)); got != c.want {
 			t.Errorf("cut(%q, %d) = %q, want %q", c.s, c.max, got, c.want)
+		}
+	}
+}
+
+func TestMillisecondsAreWrittenAsTheShortestNumber(t *testing.T) {
+	for _, ns := range []int64{-1, 0, 1, 999, 1000, 1999, 10_000, 999_999, 1e6, 1_000_001, 1_010_000, 1_200_000, 12_345_678, 1e9, 86_400e9, math.MaxInt64} {
+		want := strconv.FormatFloat(float64(max(ns, 0)/1000)/1000, 'f', -1, 64)
+		if got := string(appendMilliseconds([]byte("x"), ns)); got != "x"+want {
+			t.Errorf("%d ns: %s, want x%s", ns, got, want)
+		}
+	}
+	for range 100_000 {
+		ns := rand.Int64N(1 << rand.IntN(50))
+		want := strconv.FormatFloat(float64(ns/1000)/1000, 'f', -1, 64)
+		if got := string(appendMilliseconds(nil, ns)); got != want {
+			t.Fatalf("%d ns: %s, want %s", ns, got, want)
+		}
+	}
+}
+
+func TestLinesAreStampedWithMilliseconds(t *testing.T) {
+	for _, at := range []time.Time{time.Unix(0, 0), time.Unix(1, 999_999_999), time.Unix(1764055492, 7_000_000), time.Date(2024, 2, 29, 23, 59, 59, 120e6, time.FixedZone("", 5400))} {
+		var b strings.Builder
+		z := zerolog.New(&b)
+		stamp(z.Log(), at).Send()
+		if want := `{"time":"` + at.UTC().Format("2006-01-02T15:04:05.000Z") + `"}` + "\n"; b.String() != want {
+			t.Errorf("%s, want %s", b.String(), want)
 		}
 	}
 }
