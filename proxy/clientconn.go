@@ -297,7 +297,7 @@ func (c *clientConn) Close() error {
 	}
 	c.srv.watcher.remove(c.slot)
 	if c.linger.Load() && !c.srv.draining.Load() {
-		c.lingerClose()
+		c.srv.lingerOn(c.Conn)
 	}
 	err := c.Conn.Close()
 	c.srv.connClosed()
@@ -309,25 +309,26 @@ const (
 	maxLinger  = 256 // connections at a time
 )
 
-// lingerClose closes our side and reads the client's to its end, for at most
-// lingerTime.
-func (c *clientConn) lingerClose() {
-	if c.srv.lingering.Add(1) > maxLinger {
-		c.srv.lingering.Add(-1)
+// lingerOn closes our side of a connection and reads the client's to its end,
+// for at most lingerTime: what is closed with bytes unread resets the
+// connection, and takes the answer away from the client (RFC 9112 §9.6).
+func (s *Server) lingerOn(conn net.Conn) {
+	if s.lingering.Add(1) > maxLinger {
+		s.lingering.Add(-1)
 		return
 	}
-	defer c.srv.lingering.Add(-1)
-	half, ok := c.Conn.(interface{ CloseWrite() error })
+	defer s.lingering.Add(-1)
+	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	if c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		return
 	}
-	buf := c.srv.buffers.Get()
+	buf := s.buffers.Get()
 	defer buf.Put()
 	for {
-		if _, err := c.Conn.Read(buf.B[:]); err != nil {
+		if _, err := conn.Read(buf.B[:]); err != nil {
 			return
 		}
 	}

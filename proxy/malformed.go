@@ -108,7 +108,9 @@ func (s *Server) plainToTLS(err error) error {
 		return err
 	}
 	s.tel.Rejected(telemetry.RejectBadRequest)
-	_, _ = r.Conn.Write(s.bareAnswer(errWantsTLS, ""))
+	if _, err := r.Conn.Write(s.bareAnswer(errWantsTLS, "")); err == nil {
+		s.lingerOn(r.Conn)
+	}
 	return io.EOF
 }
 

@@ -62,7 +62,7 @@ func TestPlainHTTPToTheTLSPortIsToldSo(t *testing.T) {
 	cert := newCertificate(t)
 	rl := relayTo(t, untouched(t), cert.listenerYAML())
 	c := rl.dial()
-	c.send(request("GET", "/v1/models", ""))
+	c.send(request("POST", "/v1/files", strings.Repeat("x", 1<<20))) // more than is read before the answer
 	a, err := c.tryBegin("GET")
 	if err != nil {
 		t.Fatal(err)
