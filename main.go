@@ -16,6 +16,7 @@ import (
 	"streamrelay/bench"
 	"streamrelay/bench/simulate"
 	"streamrelay/configs"
+	"streamrelay/pool"
 	"streamrelay/proxy"
 	"streamrelay/telemetry/clickhouse"
 	"streamrelay/telemetry/live/top"
@@ -61,7 +62,7 @@ func command() *cobra.Command {
 	root.AddCommand(
 		proxy.ServeCommand(build),
 		proxy.DemoCommand(build, simulated),
-		configs.CheckCommand(auth.ProbeRedis, clickhouse.Probe(requestlog.Columns(), requestlog.BodyColumns())),
+		configs.CheckCommand(pool.Probe, auth.ProbeRedis, clickhouse.Probe(requestlog.Columns(), requestlog.BodyColumns())),
 		auth.KeysCommand(),
 		logs.Command(),
 		top.Command(),

@@ -59,7 +59,7 @@ func (p *probe) run() []configs.Finding {
 		return []configs.Finding{failed(&p.c.Redis, err)}
 	}
 	if mark := pepperMark(s.pepper); b.pepper != "" && b.pepper != mark {
-		return []configs.Finding{{Store: "redis", Detail: "the keys in it were made with another pepper than keys.pepper_file, or without one",
+		return []configs.Finding{{Name: "redis", Detail: "the keys in it were made with another pepper than keys.pepper_file, or without one",
 			Hint: "set keys.pepper_file to the file that the keys were made with, or take it out"}}
 	}
 	if err := p.write(); err != nil {
@@ -73,13 +73,13 @@ func (p *probe) run() []configs.Finding {
 	if b.adopted {
 		detail += ", adopted"
 	}
-	found := []configs.Finding{{Store: "redis", OK: true, Detail: detail}}
+	found := []configs.Finding{{Name: "redis", OK: true, Detail: detail}}
 	conn.SetOnInvalidations(f.invalidated)
 	if err := f.track(); err != nil {
 		return []configs.Finding{failed(&p.c.Redis, err)}
 	}
 	if !s.tracking.Load() {
-		found = append(found, configs.Finding{Store: "redis", OK: true, Detail: "it does not tell of changes (CLIENT TRACKING)",
+		found = append(found, configs.Finding{Name: "redis", OK: true, Detail: "it does not tell of changes (CLIENT TRACKING)",
 			Hint: "relays ask for changes each " + beatEvery.String() + " instead, which is how long a revocation takes; use Redis 6 or Valkey without a proxy in between, and allow +client|tracking"})
 	}
 	return append(found, p.durability()...)
@@ -121,7 +121,7 @@ func (p *probe) durability() (found []configs.Finding) {
 		}
 	}
 	warn := func(detail, hint string) {
-		found = append(found, configs.Finding{Store: "redis", OK: true, Detail: detail, Hint: hint})
+		found = append(found, configs.Finding{Name: "redis", OK: true, Detail: detail, Hint: hint})
 	}
 	if policy := fields["maxmemory_policy"]; fields["maxmemory"] != "0" && fields["maxmemory"] != "" && policy != "noeviction" {
 		warn("it may throw keys away when its memory is full (maxmemory-policy "+policy+")", "set maxmemory-policy noeviction")
@@ -134,7 +134,7 @@ func (p *probe) durability() (found []configs.Finding) {
 
 // failed says which of the usual causes an error has, and what to change.
 func failed(c *configs.Redis, err error) configs.Finding {
-	f := configs.Finding{Store: "redis", Detail: err.Error()}
+	f := configs.Finding{Name: "redis", Detail: err.Error()}
 	text := err.Error()
 	where := strings.Join(c.Addresses, ", ")
 	var opErr *net.OpError

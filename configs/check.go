@@ -34,20 +34,21 @@ type checkResult struct {
 	OK       bool      `json:"ok"`
 	Problems []Problem `json:"problems"`
 	Warnings []Problem `json:"warnings"`
-	Online   []reach   `json:"online,omitempty"`
-	Stores   []Finding `json:"stores,omitempty"`
+	Online   []Finding `json:"online,omitempty"`
 }
 
-// Finding is what a Probe found out about one store.
+// Finding is what a Probe found out about one thing that the configuration
+// names.
 type Finding struct {
-	Store  string `json:"store"` // such as redis
+	Name   string `json:"name"` // such as redis
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`         // what is there; or what is wrong
 	Hint   string `json:"hint,omitempty"` // what to change; with OK, what would be better
 }
 
-// Probe tries a store that the configuration uses, within a few seconds. It is
-// the package's own that owns the store; nil findings: it is not used.
+// Probe tries what the configuration names, upstreams or a store, within a few
+// seconds, as the relay will use it: each is of the package that does so. nil
+// findings: it is not used.
 type Probe func(context.Context, *Config) []Finding
 
 // CheckCommand is `relay check`: it says everything that is wrong with a
@@ -80,16 +81,12 @@ reach or of no use (--online).`,
 				result.Problems = r.problems
 				err = &exitError{exitConfig, fmt.Sprintf("%s is not valid: %s", path, count(len(r.problems)+r.dropped, "problem"))}
 			} else if online {
-				result.Online = reachAll(cmd.Context(), config)
 				var wrong []string
-				if n := outOfReach(result.Online); n > 0 {
-					wrong = append(wrong, count(n, "upstream")+" out of reach")
-				}
 				for _, probe := range probes {
 					for _, f := range probe(cmd.Context(), config) {
-						result.Stores = append(result.Stores, f)
+						result.Online = append(result.Online, f)
 						if !f.OK {
-							wrong = append(wrong, f.Store+" cannot be used")
+							wrong = append(wrong, f.Name+" cannot be used")
 						}
 					}
 				}
@@ -134,21 +131,14 @@ func (c *checkResult) write(stderr, stdout io.Writer) {
 		w.Message = "warning: " + w.Message
 		fmt.Fprintln(stderr, w)
 	}
-	for _, o := range c.Online {
-		if o.OK {
-			fmt.Fprintf(stdout, "upstream %s: %s answers after %.0f ms\n", o.Upstream, o.Address, 1000*o.Seconds)
-		} else {
-			fmt.Fprintf(stderr, "upstream %s: %s is out of reach: %s\n", o.Upstream, o.Address, o.Error)
-		}
-	}
-	for i := range c.Stores {
-		c.Stores[i].write(stderr, stdout)
+	for i := range c.Online {
+		c.Online[i].write(stderr, stdout)
 	}
 }
 
 // write prints a finding and what to do about it.
 func (f *Finding) write(stderr, stdout io.Writer) {
-	out, line := stdout, f.Store+": "+f.Detail
+	out, line := stdout, f.Name+": "+f.Detail
 	if !f.OK {
 		out = stderr
 	}

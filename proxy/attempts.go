@@ -131,7 +131,11 @@ func (x *exchange) noConnection(err error) *apiError {
 	default:
 		x.obs.Failure = telemetry.FailureConnect
 	}
-	x.srv.log.WarnEvery("connect "+x.up.Name, 10*time.Second).Err(err).Str("upstream", x.up.Name).Msg("connect to upstream")
+	event := x.srv.log.WarnEvery("connect "+x.up.Name, 10*time.Second).Err(err).Str("upstream", x.up.Name)
+	if hint := pool.Hint(err); hint != "" {
+		event = event.Str("hint", hint)
+	}
+	event.Msg("connect to upstream")
 	return e
 }
 

@@ -42,7 +42,7 @@ type wanted struct {
 func probe(ctx context.Context, address string, c *configs.ClickHouse, tables []wanted) configs.Finding {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	f := configs.Finding{Store: "clickhouse"}
+	f := configs.Finding{Name: "clickhouse"}
 	fail := func(err error) configs.Finding {
 		f.Detail = err.Error()
 		var dial *DialError
