@@ -269,7 +269,12 @@ const streamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=
 const lastChunk = "0\r\n\r\n"
 
 // chunk frames s.
-func chunk(s string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(s), s) }
+func chunk(s string) string {
+	if s == "" {
+		return "" // an empty chunk would end the body
+	}
+	return fmt.Sprintf("%x\r\n%s\r\n", len(s), s)
+}
 
 // stream answers with a whole event stream, an event a chunk.
 func (c *upstreamConn) stream(events ...string) {
