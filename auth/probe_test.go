@@ -19,6 +19,7 @@ import (
 
 	"streamrelay/auth/redistest"
 	"streamrelay/configs"
+	"streamrelay/configs/porttest"
 )
 
 func probed(t *testing.T, o Options) []configs.Finding {
@@ -138,7 +139,7 @@ func TestOverAUnixSocket(t *testing.T) {
 func TestOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	certificate(t, dir)
-	port := redistest.FreePort(t)
+	port := porttest.Free(t)
 	redistest.Start(t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
 	o := redisConfig("127.0.0.1:" + strconv.Itoa(port))
 	o.Redis.TLS = true

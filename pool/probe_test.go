@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"streamrelay/configs"
+	"streamrelay/configs/porttest"
 )
 
 // served is an HTTPS server for 127.0.0.1, with a certificate as change has it
@@ -60,12 +61,7 @@ func TestTheProbeConnectsAsTheRelayDoesAndSaysWhatToDo(t *testing.T) {
 	good, goodCA := served(t, func(*x509.Certificate) {})
 	other, otherCA := served(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"other.example"} })
 	late, lateCA := served(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := closed.Addr().String()
-	closed.Close()
+	nobody := porttest.DeadAddress(t)
 	proxy, asked := connectProxy(t, "HTTP/1.1 200 Connection established\r\n\r\n")
 	strict, _ := connectProxy(t, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
 

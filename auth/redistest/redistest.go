@@ -5,7 +5,6 @@ package redistest
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"streamrelay/configs/porttest"
 )
 
 // Server is one redis-server, which ends with its test.
@@ -32,7 +33,7 @@ type Server struct {
 // test where there is no redis-server; with REQUIRE_SERVERS=1 that is a failure.
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, Port: FreePort(tb), Dir: tb.TempDir()}
+	s := &Server{tb: tb, Port: porttest.Free(tb), Dir: tb.TempDir()}
 	s.args = append([]string{"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "", "--appendonly", "no", "--logfile", s.log()}, args...)
 	s.begin()
 	return s
@@ -42,7 +43,7 @@ func Start(tb testing.TB, args ...string) *Server {
 // monitor is what this has besides its address and folder.
 func StartSentinel(tb testing.TB, monitor string) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, Port: FreePort(tb), Dir: tb.TempDir()}
+	s := &Server{tb: tb, Port: porttest.Free(tb), Dir: tb.TempDir()}
 	conf := filepath.Join(s.Dir, "sentinel.conf")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, "port %d\nbind 127.0.0.1\ndir %s\nlogfile %s\n%s", s.Port, s.Dir, s.log(), monitor), 0o600); err != nil {
 		tb.Fatal(err)
@@ -129,30 +130,6 @@ func (s *Server) Kill() {
 	s.Signal(syscall.SIGKILL)
 	_ = s.cmd.Wait()
 	s.cmd = nil
-}
-
-// FreePort returns a port that nobody has, and that no outgoing connection is
-// given until it is used: it lies below the ephemeral ports (Linux: 32,768), as
-// does the port of a cluster's bus, 10,000 above.
-func FreePort(tb testing.TB) int {
-	tb.Helper()
-	for range 1000 {
-		port := 11_000 + rand.IntN(10_000)
-		if free(port) && free(port+10_000) {
-			return port
-		}
-	}
-	tb.Fatal("no free port from 11000 to 21000")
-	return 0
-}
-
-func free(port int) bool {
-	ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-	if err != nil {
-		return false
-	}
-	ln.Close()
-	return true
 }
 
 func program(tb testing.TB) string {

@@ -131,7 +131,8 @@ func evaluated(t *testing.T, base string) {
 		Alerts                  []struct{ Annotations map[string]string }
 	}
 	var all []rule
-	await(t, "the rules are evaluated", func() bool {
+	alerts := func(r rule) bool { return len(r.Alerts) > 0 }
+	await(t, "the rules are evaluated, and some alert", func() bool {
 		res, err := http.Get(base + "/api/v1/rules")
 		if err != nil {
 			return false
@@ -147,15 +148,13 @@ func evaluated(t *testing.T, base string) {
 		for _, g := range a.Data.Groups {
 			all = append(all, g.Rules...)
 		}
-		return len(all) > 0 && !slices.ContainsFunc(all, func(r rule) bool { return r.Health == "unknown" || r.Health == "" })
+		return slices.ContainsFunc(all, alerts) && !slices.ContainsFunc(all, func(r rule) bool { return r.Health == "unknown" || r.Health == "" })
 	})
-	alerts := 0
 	for _, r := range all {
 		if r.Health != "ok" || r.LastError != "" {
 			t.Errorf("%s: %s, %s", r.Name, r.Health, r.LastError)
 		}
 		for _, a := range r.Alerts {
-			alerts++
 			for _, text := range a.Annotations {
 				if text == "" || strings.Contains(text, "error expanding") || strings.Contains(text, "no value") {
 					t.Errorf("%s says %q", r.Name, text)
@@ -163,8 +162,8 @@ func evaluated(t *testing.T, base string) {
 			}
 		}
 	}
-	if len(all) != len(ruleExpressions(t)) || alerts == 0 {
-		t.Errorf("%d rules, want %d; %d alerts, want some", len(all), len(ruleExpressions(t)), alerts)
+	if len(all) != len(ruleExpressions(t)) {
+		t.Errorf("%d rules, want %d", len(all), len(ruleExpressions(t)))
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"streamrelay/configs/porttest"
 	"streamrelay/telemetry/clickhouse/chtest"
 )
 
@@ -97,7 +98,7 @@ request_log: {bodies: all}
 prices: {m: {input: 2, output: 4}}
 log: {access: false}
 tls: {cert_file: cert.pem, key_file: key.pem}
-`, dir, provider, provider, freeAddress(t), s.db.Native))
+`, dir, provider, provider, porttest.FreeAddress(t), s.db.Native))
 	s.command("migrate")
 	s.key = strings.Fields(s.command("keys", "create", "--name", "first", "--tenant", "acme"))[0]
 	s.limited = strings.Fields(s.command("keys", "create", "--name", "narrow", "--tenant", "small", "--requests-per-minute", "1"))[0]
@@ -134,15 +135,15 @@ func (s *stack) scrape(prometheus, victoria, vmalert, admin string) {
 	const global = "global: {scrape_interval: 250ms%s}\n"
 	p := s.write("prometheus.yaml", fmt.Sprintf(global, ", evaluation_interval: 250ms")+"rule_files: ["+rules+"]\n"+scrape)
 	v := s.write("victoria.yaml", fmt.Sprintf(global, "")+scrape)
-	at := freeAddress(s.t)
+	at := porttest.FreeAddress(s.t)
 	s.metrics["Prometheus"] = "http://" + at
 	s.run(prometheus, "--config.file="+p, "--storage.tsdb.path="+s.dir+"/prometheus", "--web.listen-address="+at, "--log.level=warn")
-	at = freeAddress(s.t)
+	at = porttest.FreeAddress(s.t)
 	s.metrics["VictoriaMetrics"] = "http://" + at
 	s.run(victoria, "-promscrape.config="+v, "-storageDataPath="+s.dir+"/victoria", "-httpListenAddr="+at, "-search.latencyOffset=0s", "-memory.allowedBytes=256MB", "-loggerLevel=WARN")
 	pager := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	s.t.Cleanup(pager.Close)
-	s.rules = map[string]string{"Prometheus": s.metrics["Prometheus"], "vmalert": "http://" + freeAddress(s.t)}
+	s.rules = map[string]string{"Prometheus": s.metrics["Prometheus"], "vmalert": "http://" + porttest.FreeAddress(s.t)}
 	s.run(vmalert, "-rule="+rules, "-datasource.url=http://"+at, "-remoteWrite.url=http://"+at, "-remoteRead.url=http://"+at, "-evaluationInterval=500ms",
 		"-notifier.url="+pager.URL, "-httpListenAddr="+strings.TrimPrefix(s.rules["vmalert"], "http://"), "-loggerLevel=WARN")
 }
@@ -209,16 +210,6 @@ func await(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("it never came to pass: %s", what)
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // load sends one request of each kind over and over, so that every panel has

@@ -2,10 +2,10 @@ package blackbox
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 
+	"streamrelay/configs/porttest"
 	"streamrelay/telemetry"
 )
 
@@ -162,13 +162,7 @@ func TestBytesBehindAnAnswerSpoilItsConnection(t *testing.T) {
 }
 
 func TestAnUpstreamThatRefusesConnectionsIsA502(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := ln.Addr().String()
-	_ = ln.Close()
-	rl := startRelay(t, "upstreams: [{name: up, dialect: openai, base_url: \"http://"+address+"/v1\"}]\n")
+	rl := startRelay(t, "upstreams: [{name: up, dialect: openai, base_url: \"http://"+porttest.DeadAddress(t)+"/v1\"}]\n")
 	c := rl.dial()
 	c.send(post("/v1/chat/completions", chatStream))
 	a := c.answer()

@@ -2,11 +2,11 @@ package blackbox
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
 
+	"streamrelay/configs/porttest"
 	"streamrelay/telemetry"
 )
 
@@ -109,12 +109,7 @@ func TestRetryAfterIsAddedTo429Alone(t *testing.T) {
 }
 
 func TestUpstreamThatDoesNotAnswer(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nowhere := closed.Addr().String()
-	_ = closed.Close()
+	nowhere := porttest.DeadAddress(t)
 	for name, c := range map[string]struct {
 		script func(*received)
 		want   wantError

@@ -2,10 +2,11 @@ package blackbox
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
+
+	"streamrelay/configs/porttest"
 )
 
 // fleet is several scripted upstreams behind one relay, named a, b, c, …, of
@@ -30,14 +31,16 @@ func newFleet(t testing.TB, keys, more string, scripts ...func(*received)) *flee
 	yaml.WriteString("upstreams:\n")
 	for i, script := range scripts {
 		name := string(rune('a' + i))
-		at := "http://" + unserved(t)
 		var up *upstream
+		var at string
 		if script != nil {
 			up = newUpstream(t, func(rq *received) {
 				f.note(name, rq)
 				script(rq)
 			})
 			at = up.url
+		} else {
+			at = "http://" + porttest.DeadAddress(t)
 		}
 		f.ups = append(f.ups, up)
 		fmt.Fprintf(&yaml, "  - {name: %s, dialect: openai, base_url: \"%s/v1\", priority: %d, %scredentials: [{value: key-of-%s}]}\n", name, at, i, keys, name)
@@ -111,14 +114,3 @@ const (
 	goodEvent  = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n"
 	errorEvent = "data: {\"error\":{\"message\":\"Provider returned error\",\"code\":502}}\n\n"
 )
-
-// unserved is an address that nobody listens on.
-func unserved(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}

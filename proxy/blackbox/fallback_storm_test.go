@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"streamrelay/configs/porttest"
 )
 
 // stormUpstream is an upstream that can be killed, with every connection, and
@@ -40,7 +42,7 @@ func TestAStormOverFailingUpstreamsLosesAndDoublesNothing(t *testing.T) {
 	ups := make([]*stormUpstream, 3)
 	var stop []func()
 	for i := range ups {
-		u := &stormUpstream{addr: unserved(t), seen: map[string]int{}, bad: map[string]int{}}
+		u := &stormUpstream{addr: porttest.FreeAddress(t), seen: map[string]int{}, bad: map[string]int{}}
 		ups[i] = u
 		fmt.Fprintf(&yaml, "  - {name: u%d, dialect: openai, base_url: \"http://%s/v1\", circuit: {failures: 5, open_for: 20ms, max_open: 200ms}, credentials: [{value: k%d}]}\n", i, u.addr, i)
 	}

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"streamrelay/configs/porttest"
 )
 
 const goodYAML = `admin: {listen: ""}
@@ -25,7 +27,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 	}
 	t.Cleanup(func() { busy.Close() })
 	inUse := busy.Addr().String()
-	nobody := deadPort(t)
+	nobody := porttest.DeadAddress(t)
 	const missing = "cannot read the configuration: no such file or directory: name another file with --config"
 	for _, c := range []struct {
 		name, yaml, keys, args string
@@ -55,26 +57,26 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "check without a file", args: "check", code: 78, stderr: "relay.yaml: " + missing},
 		{name: "check, a mistake", yaml: goodYAML + "timeouts: {idle: 5}\n", args: "check", code: 78,
 			stderr: "relay.yaml:4: timeouts.idle: a duration needs a unit: write ms, s, m, h or d after the number"},
-		{name: "check, ClickHouse out of reach", yaml: goodYAML + "clickhouse: {address: \"127.0.0.1:" + nobody + "\"}\n", args: "check --online", code: 69,
+		{name: "check, ClickHouse out of reach", yaml: goodYAML + "clickhouse: {address: \"" + nobody + "\"}\n", args: "check --online", code: 69,
 			stderr: "upstream sim: 127.0.0.1:1 is out of reach: dial tcp 127.0.0.1:1: connect: connection refused"},
 		{name: "migrate without ClickHouse", yaml: goodYAML, args: "migrate", code: 78, stderr: "relay: relay.yaml names no ClickHouse: set clickhouse.address"},
-		{name: "migrate, nobody there", yaml: goodYAML + "clickhouse: {address: \"127.0.0.1:" + nobody + "\"}\n", args: "migrate", code: 69,
-			stderr: "relay: clickhouse 127.0.0.1:" + nobody + ": nothing listens there (connection refused): start ClickHouse, or correct clickhouse.address; the native port is usually 9000, 9440 with TLS"},
+		{name: "migrate, nobody there", yaml: goodYAML + "clickhouse: {address: \"" + nobody + "\"}\n", args: "migrate", code: 69,
+			stderr: "relay: clickhouse " + nobody + ": nothing listens there (connection refused): start ClickHouse, or correct clickhouse.address; the native port is usually 9000, 9440 with TLS"},
 		{name: "logs alone", args: "logs", code: 2, stderr: "relay: want one of: tail, query, usage, export, body, replay"},
 		{name: "logs, mistyped", args: "logs qery", code: 2, stderr: `relay: unknown command "qery": did you mean "query"? want one of: tail, query, usage, export, body, replay`},
 		{name: "logs of nothing", yaml: goodYAML, args: "logs query", code: 1, stderr: "relay: there is no request log in data/request-log: a relay that has served a request makes it"},
 		{name: "logs, bad time", yaml: goodYAML, args: "logs query --since yesterday", code: 2,
 			stderr: "relay: --since: want how long ago (90m, 7d), a day (2026-11-24) or a time (2026-11-24T18:30:00Z), all in UTC"},
-		{name: "check, upstream out of reach", yaml: strings.Replace(goodYAML, ":1/v1", ":"+nobody+"/v1", 1), args: "check --online", code: 69,
-			stderr: "upstream sim: 127.0.0.1:" + nobody + " is out of reach: dial tcp 127.0.0.1:" + nobody + ": connect: connection refused"},
+		{name: "check, upstream out of reach", yaml: strings.Replace(goodYAML, "127.0.0.1:1/v1", nobody+"/v1", 1), args: "check --online", code: 69,
+			stderr: "upstream sim: " + nobody + " is out of reach: dial tcp " + nobody + ": connect: connection refused"},
 		{name: "check, two outputs", yaml: goodYAML, args: "check --print --json", code: 2,
 			stderr: "relay: --print and --json do not go together: use one of them"},
 
 		{name: "keys alone", args: "keys", code: 2, stderr: "relay: want one of: create, list, show, update, disable, enable, revoke, import, export, tenant, adopt"},
 		{name: "keys, mistyped", args: "keys crate", code: 2, stderr: `relay: relay keys: did you mean "create"? want one of: create, list, show, update, disable, enable, revoke, import, export, tenant, adopt`},
 		{name: "keys, no name in it", args: "keys create --name=", code: 2, stderr: "relay: --name: want 1 to 64 bytes of printable text without a space at either end"},
-		{name: "top of nobody", args: "top --once --url http://127.0.0.1:" + nobody, code: 1,
-			stderr: "relay: ask the relay: Get \"http://127.0.0.1:" + nobody + "/live/state\": dial tcp 127.0.0.1:" + nobody + ": connect: connection refused: start the relay, or give --url what its admin.listen says"},
+		{name: "top of nobody", args: "top --once --url http://" + nobody, code: 1,
+			stderr: "relay: ask the relay: Get \"http://" + nobody + "/live/state\": dial tcp " + nobody + ": connect: connection refused: start the relay, or give --url what its admin.listen says"},
 		{name: "keys of no file", args: "keys --file keys.yaml list", code: 1, stderr: `relay: keys file "keys.yaml" does not exist; "relay keys create" makes it`},
 		{name: "keys, bad tenant", args: "keys create --tenant a/b", code: 2,
 			stderr: "relay: --tenant: want 1 to 64 of the characters A-Z a-z 0-9 . _ -, or * alone for any tenant"},
@@ -86,8 +88,8 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "keys, broken configuration", yaml: "keys: {store: floppy}\n", args: "keys list", code: 78,
 			stderr: "relay: relay.yaml:1: keys.store: unknown value: write file or redis"},
 
-		{name: "healthcheck of nobody", args: "healthcheck --address 127.0.0.1:" + nobody, code: 1,
-			stderr: `relay: ask 127.0.0.1:` + nobody + `: Get "http://localhost/healthz": dial tcp 127.0.0.1:` + nobody + `: connect: connection refused`},
+		{name: "healthcheck of nobody", args: "healthcheck --address " + nobody, code: 1,
+			stderr: `relay: ask ` + nobody + `: Get "http://localhost/healthz": dial tcp ` + nobody + `: connect: connection refused`},
 		{name: "simulate, port in use", args: "simulate --listen " + inUse, code: 1,
 			stderr: `relay: listen on "` + inUse + `": listen tcp ` + inUse + `: bind: address already in use`},
 		{name: "simulate, bad profile", args: "simulate --profile nosuch=1", code: 2, stderr: `relay: --profile: X-Simulate nosuch="1": unknown key`},

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"streamrelay/configs/porttest"
 )
 
 // onSocket is a relay whose standard output the test has to itself, so that its
@@ -138,7 +140,7 @@ func TestStuckStdoutDoesNotStopForwarding(t *testing.T) {
 // answer was cut, and the next relay takes the place.
 func TestKill9BreaksStreamsAndLeavesNothingInTheWay(t *testing.T) {
 	up := holdStreams(t)
-	r := startRelay(t, up.addr, "listen: "+freeAddress(t)+"\n")
+	r := startRelay(t, up.addr, "listen: "+porttest.FreeAddress(t)+"\n")
 	res := r.stream()
 	defer res.Body.Close()
 	ev := eventsOf(res.Body)

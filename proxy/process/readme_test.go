@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"streamrelay/configs/porttest"
 )
 
 // root is the module's folder, seen from this package's.
@@ -122,7 +124,7 @@ func runBlock(t *testing.T, dir string, b block) {
 	free := map[string]string{}
 	script := loopback.ReplaceAllStringFunc(b.script, func(addr string) string {
 		if free[addr] == "" {
-			free[addr] = freeAddress(t)
+			free[addr] = porttest.FreeAddress(t)
 		}
 		return free[addr]
 	})

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"streamrelay/auth/redistest"
+	"streamrelay/configs/porttest"
 	"streamrelay/telemetry/clickhouse/chtest"
 )
 
@@ -97,7 +98,7 @@ func TestSoak(t *testing.T) {
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	provider := simulate(t)
 
-	dir, listen, admin := tempDir(t), freeAddress(t), freeAddress(t)
+	dir, listen, admin := tempDir(t), porttest.FreeAddress(t), porttest.FreeAddress(t)
 	reloads := 0
 	configure := func() {
 		reloads++

@@ -13,6 +13,7 @@ import (
 
 	"streamrelay/auth"
 	"streamrelay/configs"
+	"streamrelay/configs/porttest"
 	"streamrelay/proxy"
 	"streamrelay/telemetry"
 )
@@ -86,7 +87,7 @@ func startRelay(t *testing.T, carrier string) (env []string) {
 	control := httptest.NewServer(p.control())
 	t.Cleanup(control.Close)
 
-	cfg, err := configs.Parse("relay.yaml", fmt.Appendf(nil, relayConfig, carrier, upstream.Listener.Addr(), deadAddress(t)), nil)
+	cfg, err := configs.Parse("relay.yaml", fmt.Appendf(nil, relayConfig, carrier, upstream.Listener.Addr(), porttest.DeadAddress(t)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,17 +131,6 @@ func startRelay(t *testing.T, carrier string) (env []string) {
 		"RELAY_URL=http://" + ln.Addr().String(), "RELAY_KEY=" + clientKey, "RELAY_NARROW_KEY=" + narrowKey,
 		"RELAY_CONTROL=" + control.URL, "RELAY_OPENAI_KEY=" + openAIUpKey, "RELAY_ANTHROPIC_KEY=" + anthropicUpKey,
 	}
-}
-
-// deadAddress is a loopback address where nobody listens.
-func deadAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // record is what the tests look at in the relay's record of an exchange.

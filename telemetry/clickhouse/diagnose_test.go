@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"streamrelay/configs"
+	"streamrelay/configs/porttest"
 	"streamrelay/telemetry/clickhouse/chtest"
 )
 
@@ -52,18 +53,13 @@ func TestEachFaultOfAConnectionIsToldApartWithWhatToChange(t *testing.T) {
 	t.Cleanup(web.Close)
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	for _, c := range []struct {
 		name, address string
 		tls           bool
 		kind          Kind
 		want          string
 	}{
-		{"nothing listens", closed.Addr().String(), false, KindNothing, "start ClickHouse, or correct clickhouse.address"},
+		{"nothing listens", porttest.DeadAddress(t), false, KindNothing, "start ClickHouse, or correct clickhouse.address"},
 		{"ClickHouse's HTTP port", s.HTTP, false, KindHTTP, `packet type 72 is the "H" of`},
 		{"an HTTP server that waits for a line", answering(t, func(c net.Conn) {
 			b := make([]byte, 1024)

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"streamrelay/configs/porttest"
 )
 
 // Server is one server, which ends with its test.
@@ -43,7 +45,7 @@ func Start(tb testing.TB, flags ...string) *Server {
 		tb.Skip(text)
 	}
 	s := &Server{tb: tb, Dir: tb.TempDir(), tool: tool, flags: flags}
-	s.start("0", "0")
+	s.start(strconv.Itoa(porttest.Free(tb)), strconv.Itoa(porttest.Free(tb))) // to be had again
 	tb.Cleanup(s.stop)
 	return s
 }
