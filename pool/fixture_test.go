@@ -120,6 +120,12 @@ func acquire(t testing.TB, u *Upstream) *Conn {
 // trusts it by.
 func certificate(t testing.TB) (cert tls.Certificate, caFile string) {
 	t.Helper()
+	return certificateAs(t, func(*x509.Certificate) {})
+}
+
+// certificateAs is certificate, as change has it.
+func certificateAs(t testing.TB, change func(*x509.Certificate)) (cert tls.Certificate, caFile string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +137,7 @@ func certificate(t testing.TB) (cert tls.Certificate, caFile string) {
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true, IsCA: true,
 	}
+	change(tmpl)
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)

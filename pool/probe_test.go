@@ -2,22 +2,16 @@ package pool
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,32 +20,16 @@ import (
 	"streamrelay/configs/porttest"
 )
 
-// served is an HTTPS server for 127.0.0.1, with a certificate as change has it
+// served is an HTTPS server with a certificate for 127.0.0.1, as change has it,
 // and the file that a client trusts it by.
 func served(t *testing.T, change func(*x509.Certificate)) (url, caFile string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true, IsCA: true,
-	}
-	change(tmpl)
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert, caFile := certificateAs(t, change)
 	s := httptest.NewUnstartedServer(nil)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	caFile = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	return s.URL, caFile
 }
 
@@ -60,7 +38,7 @@ func TestTheProbeConnectsAsTheRelayDoesAndSaysWhatToDo(t *testing.T) {
 	t.Cleanup(plain.Close)
 	good, goodCA := served(t, func(*x509.Certificate) {})
 	other, otherCA := served(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"other.example"} })
-	late, lateCA := served(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })
+	late, lateCA := served(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
 	nobody := porttest.DeadAddress(t)
 	proxy, asked := connectProxy(t, "HTTP/1.1 200 Connection established\r\n\r\n")
 	strict, _ := connectProxy(t, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
