@@ -31,14 +31,19 @@ func keyNames(t reflect.Type) []string {
 }
 
 // suggest says what to do about a key that the section of type t does not have:
-// the nearest key of the section, else the section that has such a key, else
-// all that there are.
+// the nearest key of the section, else one that it is a part of, else the
+// section that has such a key, else all that there are.
 func suggest(key string, t reflect.Type) string {
 	best, bestDistance := "", max(len(key)/3, 1)+1
 	normal := strings.ToLower(strings.ReplaceAll(key, "-", "_"))
 	for _, name := range keyNames(t) {
 		if d := distance(normal, name); d < bestDistance {
 			best, bestDistance = name, d
+		}
+	}
+	for _, name := range keyNames(t) {
+		if best == "" && len(normal) >= 6 && strings.Contains(name, normal) {
+			best = name
 		}
 	}
 	if best != "" {
