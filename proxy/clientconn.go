@@ -296,7 +296,7 @@ func (c *clientConn) Close() error {
 		return nil
 	}
 	c.srv.watcher.remove(c.slot)
-	if c.linger.Load() && !c.srv.draining.Load() {
+	if c.linger.Load() {
 		c.srv.lingerOn(c.Conn)
 	}
 	err := c.Conn.Close()
@@ -311,8 +311,12 @@ const (
 
 // lingerOn closes our side of a connection and reads the client's to its end,
 // for at most lingerTime: what is closed with bytes unread resets the
-// connection, and takes the answer away from the client (RFC 9112 §9.6).
+// connection, and takes the answer away from the client (RFC 9112 §9.6). A
+// server that drains has no time for it.
 func (s *Server) lingerOn(conn net.Conn) {
+	if s.draining.Load() {
+		return
+	}
 	if s.lingering.Add(1) > maxLinger {
 		s.lingering.Add(-1)
 		return

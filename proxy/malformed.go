@@ -19,7 +19,7 @@ import (
 var errNotHTTP = errors.New("the client does not speak HTTP")
 
 // errTLS is the same for a client that starts TLS.
-var errTLS = fmt.Errorf("%w without TLS here: it uses https:// where http:// is right, or tls is not set", errNotHTTP)
+var errTLS = errors.New("the client speaks TLS to a port without: it uses https:// where http:// is right, or tls is not set here")
 
 // recordHandshake begins a TLS connection (RFC 8446 §5.1), and no HTTP method.
 const recordHandshake = 0x16
@@ -55,8 +55,11 @@ const badRequestLine = "its first line is not \"METHOD /path HTTP/1.1\""
 
 // malformed says what is wrong with a head that fasthttp could not read.
 func malformed(err error) *apiError {
-	if errors.Is(err, errNotHTTP) {
+	switch {
+	case errors.Is(err, errTLS):
 		return badFraming("This port speaks HTTP/1.1 without TLS: use an http URL.")
+	case errors.Is(err, errNotHTTP):
+		return badFraming("The request's head is malformed: " + badRequestLine + ".")
 	}
 	said, _, _ := strings.Cut(err.Error(), `"`)
 	said = strings.ToLower(strings.TrimPrefix(said, "error when reading request headers: "))

@@ -315,3 +315,28 @@ func TestTheRecordOfALastAttemptWithoutAnAnswerHasNoTimeToItsHead(t *testing.T) 
 		t.Errorf("upstream head %d ns, of another attempt", rec.UpstreamHead)
 	}
 }
+
+func TestAStateOfTheOnlyAccountIsLoggedAsWithoutEffect(t *testing.T) {
+	const effect = `"effect":"none: it is the only account, and is asked all the same"`
+	alone := newFleet(t, "circuit: {failures: 2}, ", "retry: {attempts: 1}\n", status(500))
+	two := newFleet(t, "circuit: {failures: 2}, ", "retry: {attempts: 1}\n", status(500), ok("b"))
+	for range 4 {
+		alone.ask()
+		two.ask()
+	}
+	if got := alone.order(t); got != "aaaa" {
+		t.Errorf("the only account: sent to %q, want aaaa", got)
+	}
+	if got := two.order(t); got != "aabb" {
+		t.Errorf("two accounts: sent to %q, want aabb", got)
+	}
+	for _, c := range []struct {
+		fl   *fleet
+		want bool
+	}{{alone, true}, {two, false}} {
+		eventually(t, "the state is logged", func() bool { return strings.Contains(c.fl.log.String(), `"state":"open"`) })
+		if strings.Contains(c.fl.log.String(), effect) != c.want {
+			t.Errorf("effect told: %v, want %v", !c.want, c.want)
+		}
+	}
+}

@@ -31,7 +31,7 @@ func TestAMalformedHeadIsToldWhatIsWrongWithIt(t *testing.T) {
 		{"a name that speaks of a length", "GET /v1/models HTTP/1.1\r\n" + host + "content-length host header : a" + end, header},
 		{"no end", "GET /v1/models HTTP/1.1\r\n" + host, "The request did not come in time."},
 		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "This port speaks HTTP/1.1 without TLS: use an http URL."},
-		{"not HTTP", "\x00\x01\x02", "This port speaks HTTP/1.1 without TLS: use an http URL."},
+		{"not HTTP", "\x00\x01\x02", line},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, a := rl.speak(t, c.head)
