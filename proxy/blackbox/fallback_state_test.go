@@ -42,9 +42,7 @@ func TestAModelOfAnAccountRestsForItsRetryAfter(t *testing.T) {
 	if _, a := fl.speak(t, post("/v1/chat/completions", strings.Replace(chatPlain, "m1", "m2", 1))); a.status != 200 || fl.order(t) != "a" {
 		t.Errorf("another model: status %d, sent to %s", a.status, fl.order(t))
 	}
-	if n := strings.Count(fl.log.String(), `"state":"resting"`); n != 1 {
-		t.Errorf("%d lines about it", n)
-	}
+	eventually(t, "one line about it", func() bool { return strings.Count(fl.log.String(), `"state":"resting"`) == 1 })
 }
 
 func TestARefusedCredentialIsUsedOnlyWhereNothingElseIsLeft(t *testing.T) {
