@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,7 @@ func serve(path string, b Build) error {
 		return err
 	}
 	ignoreBrokenPipes()
+	collectSoon()
 	log := telemetry.NewLog(os.Stdout, cfg.Log.Level)
 	defer log.Close()
 	logWarnings(log, warnings)
@@ -91,6 +93,17 @@ func logWarnings(log *telemetry.Log, warnings []configs.Problem) {
 // ignoreBrokenPipes keeps a reader of our output that goes away from ending the
 // process: the runtime would, by SIGPIPE; now such a line is dropped and counted.
 func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
+
+// collectSoon bounds what ended connections leave behind. Requests allocate
+// nothing, so the collector has work by new connections alone, and may come
+// four times as often as by default: it keeps a quarter of what lives beyond
+// it, not as much again, at no CPU time that could be measured. GOGC has the
+// last word.
+func collectSoon() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25)
+	}
+}
 
 // untilSignal runs p until SIGTERM or SIGINT, or until stop closes; the second
 // signal ends it at once.
