@@ -53,7 +53,7 @@ func (f *follower) beat() (*beat, error) {
 func askBeat(ctx context.Context, c rueidis.CommandClient, names *redisNames, relay string, seq int64) (*beat, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	answer, err := beatScript.run(ctx, c, []string{names.meta, names.changed, names.relays, names.marker},
+	answer, err := beatScript.runEvenFull(ctx, c, []string{names.meta, names.changed, names.relays, names.marker},
 		[]string{relay, strconv.FormatInt(seq, 10), strconv.Itoa(beatChanges)}).AsStrSlice()
 	if err != nil {
 		return nil, fmt.Errorf("ask redis for changes: %w", err)

@@ -71,7 +71,11 @@ func (l *location) run(cmd *cobra.Command, act func(ctx context.Context, k keepe
 		return err
 	}
 	defer k.close()
-	return act(ctx, k)
+	err = act(ctx, k)
+	if in, is := k.(*redisKeeper); is {
+		return explained(in.config, err)
+	}
+	return err
 }
 
 func (l *location) open(ctx context.Context, cmd *cobra.Command) (keeper, error) {
@@ -94,7 +98,10 @@ func (l *location) open(ctx context.Context, cmd *cobra.Command) (keeper, error)
 		fmt.Fprintf(cmd.ErrOrStderr(), "no %s here: using %s\n", l.config, d.File)
 		return &fileKeeper{path: d.File, state: d.StateFile}, nil
 	}
-	return nil, fmt.Errorf("%w\nor name the keys file with --file", err)
+	if absent(l.config) {
+		return nil, fmt.Errorf("%w\nor name the keys file with --file", err)
+	}
+	return nil, err
 }
 
 func absent(path string) bool {

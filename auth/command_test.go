@@ -217,7 +217,7 @@ func TestMistakenCallsAreRefusedWithoutRepeatingAKey(t *testing.T) {
 		{"import of a key twice", "sk-a\nsk-a", []string{"import", "-"}, 1, "key 2 of the input: the key is there already"},
 		{"no such file", "", []string{"list", "--file", path + "x"}, 1, `"relay keys create" makes it`},
 		{"no such configuration", "", []string{"list", "--file", "", "--config", path + "x"}, 78, "no such file"},
-		{"a broken configuration", "", []string{"list", "--file", "", "--config", config("keys: {store: file, fil: x}\n")}, 78, "or name the keys file with --file"},
+		{"a broken configuration", "", []string{"list", "--file", "", "--config", config("keys: {store: file, fil: x}\n")}, 78, "unknown key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			args := append([]string{"--file", path}, test.args...)

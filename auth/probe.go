@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"syscall"
@@ -132,10 +133,30 @@ func (p *probe) durability() (found []configs.Finding) {
 	return found
 }
 
+// explained adds to an error of Redis or of the way to it what to change.
+func explained(c *configs.Redis, err error) error {
+	var own *rueidis.RedisError
+	var network net.Error
+	if !errors.As(err, &own) && !errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	f := failed(c, err)
+	return &explainedError{err, f.Detail + "\n" + f.Hint}
+}
+
+// explainedError is an error of Redis as a person wants to read it.
+type explainedError struct {
+	error
+	text string
+}
+
+func (e *explainedError) Error() string { return e.text }
+func (e *explainedError) Unwrap() error { return e.error }
+
 // failed says which of the usual causes an error has, and what to change.
 func failed(c *configs.Redis, err error) configs.Finding {
-	f := configs.Finding{Name: "redis", Detail: err.Error()}
-	text := err.Error()
+	text, _, _ := strings.Cut(err.Error(), " script: ") // where in a script it arose
+	f := configs.Finding{Name: "redis", Detail: text}
 	where := strings.Join(c.Addresses, ", ")
 	var opErr *net.OpError
 	var dns *net.DNSError
@@ -159,6 +180,8 @@ func failed(c *configs.Redis, err error) configs.Finding {
 		f.Hint = "nothing listens at " + where + ": start Redis, or correct redis.addresses"
 	case strings.Contains(text, "READONLY"):
 		f.Hint = "it is a replica: name the primary in redis.addresses, or the sentinels and redis.sentinel.master"
+	case strings.Contains(text, "NOREPLICAS"):
+		f.Hint = "too few of its replicas follow it (min-replicas-to-write), and therefore it takes no changes: see INFO replication"
 	case strings.Contains(text, "CLUSTERDOWN"):
 		f.Hint = "the cluster has lost slots: see redis-cli cluster info"
 	case strings.Contains(text, "MISCONF"):

@@ -27,6 +27,7 @@ type redisKeeper struct {
 	lend   func() (rueidis.Client, error) // else who has one
 	names  redisNames
 	secret []byte
+	config *configs.Redis // of a command's own client
 }
 
 // connected returns k with a client.
@@ -42,9 +43,9 @@ func (k *redisKeeper) connected() (*redisKeeper, error) {
 func openRedisKeeper(ctx context.Context, keys *configs.Keys, redis *configs.Redis) (*redisKeeper, error) {
 	client, err := dialRedis(ctx, redis)
 	if err != nil {
-		return nil, &exitError{exitUnavailable, fmt.Errorf("%w\n(relay check --online says more)", err)}
+		return nil, &exitError{exitUnavailable, explained(redis, err)}
 	}
-	return &redisKeeper{client: client, names: namesFor(redis.Prefix), secret: []byte(keys.Pepper.Reveal())}, nil
+	return &redisKeeper{client: client, names: namesFor(redis.Prefix), secret: []byte(keys.Pepper.Reveal()), config: redis}, nil
 }
 
 func (k *redisKeeper) pepper() []byte { return k.secret }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/redis/rueidis"
@@ -70,7 +71,11 @@ func (k *redisKeeper) write(ctx context.Context, c rueidis.CommandClient, change
 		keys = append(keys, k.names.records+ch.subject)
 		args = append(args, ch.old, ch.new, ch.subject, ch.id, ch.nameBefore, ch.name)
 	}
-	answer, err := writeScript.run(ctx, c, keys, args).AsStrSlice()
+	run := writeScript.run
+	if !slices.ContainsFunc(changes, func(ch recordChange) bool { return ch.old == "" }) {
+		run = writeScript.runEvenFull // a revocation waits for nobody's memory
+	}
+	answer, err := run(ctx, c, keys, args).AsStrSlice()
 	if err != nil {
 		return fmt.Errorf("write to redis: %w", err)
 	}
