@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/rand"
 	"hash/crc32"
 	"math/big"
@@ -100,4 +101,32 @@ func newID() string {
 // never repeated.
 func resemblesKey(s string) bool {
 	return len(s) >= 3 && strings.EqualFold(s[:3], "sk-")
+}
+
+// minKeyRun is the length of the shortest key that HoldsKey knows: providers'
+// are sk- and at least 32 characters.
+const minKeyRun = 32
+
+// HoldsKey reports whether text that a client chose, such as a path or a model,
+// holds a raw key of the relay or of a provider. Such text is not recorded.
+func HoldsKey(text []byte) bool {
+	for at := 0; ; {
+		i := bytes.Index(text[at:], []byte("sk-"))
+		if i < 0 {
+			return false
+		}
+		at += i
+		end := at + len("sk-")
+		for end < len(text) && keyByte(text[end]) {
+			end++
+		}
+		if end-at >= minKeyRun && (at == 0 || !keyByte(text[at-1])) {
+			return true
+		}
+		at = end
+	}
+}
+
+func keyByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }

@@ -139,3 +139,28 @@ func digestOf(i int) Digest {
 	rng.Read(d[:])
 	return d
 }
+
+func TestKeysAreFoundInTextThatClientsChoose(t *testing.T) {
+	key := Generate()
+	for text, want := range map[string]bool{
+		key: true, "/v1/" + key: true, "/v1/models/" + key + "/x": true, "curl " + key: true, "a=" + key + "&b": true,
+		"sk-" + strings.Repeat("0123456789abcdef", 2): true, "sk-proj-" + strings.Repeat("a_B-", 10): true, "/sk-a/" + key: true,
+		"": false, "sk-": false, "gpt-4o": false, "sk-llama-3-70b-instruct": false, "/v1/desk-" + strings.Repeat("a", 40): false, "task-" + strings.Repeat("a", 40): false,
+		key[:30]: false,
+	} {
+		if HoldsKey([]byte(text)) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}
+
+func FuzzHoldsKey(f *testing.F) {
+	f.Add("/v1/", "/chat")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		HoldsKey([]byte(before + after)) // ends, and does not panic
+		key := Generate()
+		if !HoldsKey([]byte(before + "/" + key + "/" + after)) {
+			t.Errorf("not found between %q and %q", before, after)
+		}
+	})
+}

@@ -35,6 +35,7 @@ type clientConn struct {
 	writeDeadline int64       // as it stands on the socket, 0: none
 	linger        atomic.Bool // the request was answered before it was read
 	mute          bool        // nothing more is to be sent
+	stalled       bool        // the client was given up: it took nothing
 
 	gone    atomic.Bool   // the client closed its side
 	goneAt  atomic.Int64  // when the watcher saw it
@@ -156,14 +157,14 @@ func (c *clientConn) flush() error {
 }
 
 // write writes to the socket, under a deadline that is at least
-// write_idle_timeout away and is moved at most once in that time: a client
-// that takes nothing for one to two times the setting is given up.
+// write_idle_timeout away and is moved at most four times in that time: a
+// client that takes nothing is given up a quarter of it late at most.
 func (c *clientConn) write(p []byte) (int, error) {
 	now := c.srv.now()
 	c.x.wrote(now)
 	if patience := int64(c.srv.settings.Load().limits.WriteIdleTimeout); patience > 0 {
 		if c.writeDeadline < now+patience {
-			c.writeDeadline = now + 2*patience
+			c.writeDeadline = now + patience + patience/4
 			if err := c.Conn.SetWriteDeadline(pool.At(c.writeDeadline)); err != nil {
 				return 0, err
 			}
@@ -171,6 +172,7 @@ func (c *clientConn) write(p []byte) (int, error) {
 	}
 	n, err := c.out.Write(p)
 	if err != nil {
+		c.stalled = isTimeout(err)
 		c.clientGone()
 	}
 	return n, err

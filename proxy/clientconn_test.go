@@ -138,7 +138,7 @@ func TestWholeAnswerLeavesInOneWrite(t *testing.T) {
 	}
 }
 
-func TestWriteDeadlineIsSetOncePerPatience(t *testing.T) {
+func TestWriteDeadlineIsNotSetWithEachWrite(t *testing.T) {
 	s := newServer(t, oneUpstream("http://127.0.0.1:9")+"limits: {write_idle_timeout: 1h}\n")
 	w := newWire()
 	c := clientOn(s, w)

@@ -263,6 +263,10 @@ func (x *exchange) bodyUnread() bool {
 	return x.adm.head.hasBody() && !(x.reqBody.c != nil && x.reqBody.ended)
 }
 
+// codeStalled is the error of a client that did not leave: it was given up,
+// having taken nothing for write_idle_timeout.
+const codeStalled = "client_stalled"
+
 // finish ends the exchange: everything lent goes back, one observation is
 // made. e is the relay's own error, nil if there was none.
 func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
@@ -295,6 +299,9 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 		o.Error = e.code
 		x.srv.countRefusal(e)
 	}
+	if end == telemetry.ClientGone && x.c.stalled {
+		o.Error = codeStalled
+	}
 	if end == telemetry.ClientGone && o.Status == 0 {
 		o.Status = 499 // nginx's number for a client that left; nothing was sent
 	}
@@ -305,6 +312,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	}
 	x.settle()
 	x.showBodies(o)
+	maskKeys(o)
 	x.srv.tel.Observe(o)
 	x.ctx = nil
 }

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"streamrelay/auth"
 )
 
 // TestSecretsStayWhereTheyAre sends keys in every place and every way of
@@ -17,11 +20,10 @@ func TestSecretsStayWhereTheyAre(t *testing.T) {
 		inBody   = "secret-words-of-a-prompt"
 	)
 	var seen logBuffer
-	n := 0
+	var n atomic.Int64 // refused uploads may still be under way with the next request
 	up := newUpstream(t, func(rq *received) {
 		_, _ = seen.Write([]byte(rq.head))
-		n++
-		switch n % 7 {
+		switch n.Add(1) % 7 {
 		case 0:
 			rq.reply(401, `{"error":{"message":"bad key `+upstreamKey+`"}}`, "X-Echo: "+upstreamKey)
 		case 1:
@@ -100,5 +102,41 @@ func TestSecretsStayWhereTheyAre(t *testing.T) {
 	if heads := seen.String(); strings.Contains(heads, testKey) || strings.Contains(heads, wrongKey) {
 		i := max(strings.Index(heads, testKey), strings.Index(heads, wrongKey))
 		t.Errorf("the client's key went upstream: %s", clip([]byte(heads[max(i-300, 0):min(i+100, len(heads))])))
+	}
+}
+
+// TestAKeyInTheWrongPlaceIsNotRecorded has clients put their key where none
+// belongs, and which is recorded.
+func TestAKeyInTheWrongPlaceIsNotRecorded(t *testing.T) {
+	up := newUpstream(t, func(rq *received) { rq.reply(200, "{}") })
+	key := auth.Generate()
+	var rl *relay
+	t.Cleanup(func() { // after the log has been written to its end
+		if log := rl.log.String(); strings.Contains(log, key) || strings.Count(log, "[key]") < 5 {
+			t.Errorf("the log:\n%s", log)
+		}
+	})
+	rl = relayTo(t, up, "log: {access: true}\n")
+	chat := func(model string, fields ...string) string {
+		return bare("POST", "/v1/chat/completions", `{"model":"`+model+`"}`, append(fields, "Content-Type: application/json", "Authorization: Bearer "+testKey)...)
+	}
+	for i, raw := range []string{
+		bare("GET", "/v1/"+key, "", "Authorization: Bearer "+testKey),
+		bare("GET", "/v1/"+key, ""),
+		bare("GET", "/v1/models/"+key, "", "Authorization: Bearer "+testKey),
+		chat(key), chat("m1", "X-Request-ID: "+key), chat("m1", "User-Agent: curl "+key), chat("m1", "X-Tenant-ID: "+key),
+	} {
+		c := rl.dial()
+		c.send(raw)
+		c.answer()
+		r := rl.last(i + 1)
+		if text := r.RequestID + r.Tenant + r.Model + r.Path + r.UserAgent; strings.Contains(text, key) {
+			t.Errorf("recorded: %s", text)
+		}
+	}
+	c := rl.dial()
+	c.send("GET /metrics HTTP/1.1\r\nHost: relay\r\n\r\n")
+	if metrics := string(c.answer().body); strings.Contains(metrics, key) {
+		t.Error("the metrics hold the key")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"streamrelay/telemetry"
 )
@@ -219,6 +220,37 @@ func TestASlowReaderSlowsOnlyItself(t *testing.T) {
 	n, err := io.Copy(io.Discard, a)
 	if want := int64(64*len(big) + len(doneEvent)); n != want || err != nil {
 		t.Fatalf("%d bytes, %v; want %d", n, err, want)
+	}
+}
+
+// A client that is still there but takes nothing is given up, and told from one
+// that left.
+func TestAClientThatTakesNothingIsGivenUp(t *testing.T) {
+	for _, carrier := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			cut := make(chan struct{})
+			up := newUpstream(t, func(rq *received) {
+				defer close(cut)
+				rq.send(streamHead)
+				endless := chunk(content(strings.Repeat("x", 1<<20)))
+				for err := error(nil); err == nil; {
+					_, err = io.WriteString(rq.Conn, endless)
+				}
+				rq.over = true
+			})
+			rl := relayTo(t, up, "limits: {write_idle_timeout: 300ms}\nstream: {carrier: "+carrier+"}\n")
+			c := rl.dial()
+			c.send(post("/v1/chat/completions", chatStream))
+			c.begin()
+			select {
+			case <-cut:
+			case <-time.After(patience):
+				t.Fatal("the upstream is still read")
+			}
+			if r := rl.one(); r.End != telemetry.ClientGone || r.Error != "client_stalled" || r.Status != 200 {
+				t.Errorf("%s, error %q, status %d", r.End, r.Error, r.Status)
+			}
+		})
 	}
 }
 
