@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,19 +74,33 @@ func command() *cobra.Command {
 		versionCommand(build),
 	)
 	for _, c := range root.Commands() {
-		if check := c.Args; check != nil {
-			c.Args = func(cmd *cobra.Command, args []string) error {
-				if err := check(cmd, args); err != nil {
-					return usage{err}
-				}
-				return nil
-			}
-		}
+		explainArgs(c)
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage{fmt.Errorf("%w: `%s --help` lists the flags", err, cmd.CommandPath())}
 	})
 	return root
+}
+
+// explainArgs makes a wrong number of arguments of c, and of the commands below
+// it, a usage error that says what is wrong: cobra takes an argument where none
+// belongs for an unknown command.
+func explainArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err == nil {
+				return nil
+			}
+			if !cmd.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command") {
+				err = fmt.Errorf("%s takes no arguments, and %q is one: `%[1]s --help` lists its flags", cmd.CommandPath(), args[0])
+			}
+			return usage{err}
+		}
+	}
+	for _, below := range c.Commands() {
+		explainArgs(below)
+	}
 }
 
 func versionCommand(b proxy.Build) *cobra.Command {

@@ -31,7 +31,7 @@ func keyNames(t reflect.Type) []string {
 }
 
 // suggest says what to do about a key that the section of type t does not have:
-// the nearest key of the section, else one that it is a part of, else the
+// the nearest key of the section, else one that it is the start or a part of, else the
 // section that has such a key, else all that there are.
 func suggest(key string, t reflect.Type) string {
 	best, bestDistance := "", max(len(key)/3, 1)+1
@@ -42,7 +42,7 @@ func suggest(key string, t reflect.Type) string {
 		}
 	}
 	for _, name := range keyNames(t) {
-		if best == "" && len(normal) >= 6 && strings.Contains(name, normal) {
+		if best == "" && (len(normal) >= 4 && strings.HasPrefix(name, normal) || len(normal) >= 6 && strings.Contains(name, normal)) {
 			best = name
 		}
 	}

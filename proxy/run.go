@@ -202,7 +202,7 @@ func (p *process) drain(force <-chan struct{}) error {
 	}()
 	go p.super.drainingUntil(ctx, p.tel.InFlight.Load)
 	if n := p.tel.InFlight.Load(); n > 0 {
-		p.log.Info().Int64("exchanges", n).Dur("at_most", cfg.LameDuck+cfg.DrainTimeout).Msg("draining; a second signal ends it")
+		p.log.Info().Int64("exchanges", n).Float64("at_most_s", (cfg.LameDuck + cfg.DrainTimeout).Seconds()).Msg("draining; a second signal ends it")
 	}
 	p.srv.LameDuck(ctx, cfg.LameDuck)
 	err := p.srv.Shutdown(ctx)

@@ -63,6 +63,8 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "migrate, nobody there", yaml: goodYAML + "clickhouse: {address: \"" + nobody + "\"}\n", args: "migrate", code: 69,
 			stderr: "relay: clickhouse " + nobody + ": nothing listens there (connection refused): start ClickHouse, or correct clickhouse.address; the native port is usually 9000, 9440 with TLS"},
 		{name: "logs alone", args: "logs", code: 2, stderr: "relay: want one of: tail, query, usage, export, body, replay"},
+		{name: "an argument too many", args: "serve relay.yaml", code: 2, stderr: `relay: relay serve takes no arguments, and "relay.yaml" is one: ` + "`relay serve --help` lists its flags"},
+		{name: "logs, an argument too many", args: "logs query today", code: 2, stderr: `relay: relay logs query takes no arguments, and "today" is one: ` + "`relay logs query --help` lists its flags"},
 		{name: "logs, mistyped", args: "logs qery", code: 2, stderr: `relay: unknown command "qery": did you mean "query"? want one of: tail, query, usage, export, body, replay`},
 		{name: "logs of nothing", yaml: goodYAML, args: "logs query", code: 1, stderr: "relay: there is no request log in data/request-log: a relay that has served a request makes it"},
 		{name: "logs, bad time", yaml: goodYAML, args: "logs query --since yesterday", code: 2,

@@ -130,7 +130,7 @@ func (p *jsonLines) end() error                  { return nil }
 
 // columns of the table for people. Widths are fixed, so that following rows
 // stand below each other.
-const rowFormat = "%-23s %-4s %-16s %-10s %-12s %-28s %-12s %9s %9s %8s %8s %11s  %s\n"
+const rowFormat = "%-23s %-4s %-19s %-10s %-12s %-28s %-12s %9s %9s %8s %8s %11s  %s\n"
 
 // lines writes a table for people.
 type lines struct {

@@ -260,7 +260,7 @@ func (s *sealer) write(x *block, brief bool) error {
 		return err
 	}
 	if !s.unwritten.IsZero() {
-		s.p.log.Info().Str("folder", folder.Dir()).Str("table", s.p.kind.table).Dur("after", time.Since(s.unwritten)).Uint64("rows_dropped", s.lost).
+		s.p.log.Info().Str("folder", folder.Dir()).Str("table", s.p.kind.table).Float64("after_s", time.Since(s.unwritten).Seconds()).Uint64("rows_dropped", s.lost).
 			Msg("request log: the folder takes blocks again")
 		s.unwritten = time.Time{}
 	}
