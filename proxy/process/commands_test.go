@@ -39,7 +39,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "mistyped command", args: "srve", code: 2, stderr: `relay: unknown command "srve": did you mean "serve"?`},
 		{name: "unknown flag", args: "serve --nosuch", code: 2, stderr: "relay: unknown flag: --nosuch: `relay serve --help` lists the flags"},
 		{name: "flag without value", args: "serve --config", code: 2, stderr: "relay: flag needs an argument: --config: `relay serve --help` lists the flags"},
-		{name: "surplus argument", args: "version now", code: 2, stderr: `relay: unknown command "now" for "relay version"`},
+		{name: "surplus argument", args: "version now", code: 2, stderr: `relay: relay version takes no arguments, and "now" is one: ` + "`relay version --help` lists its flags"},
 
 		{name: "serve without a file", args: "serve", code: 78, stderr: "relay: relay.yaml: " + missing},
 		{name: "serve, a mistake", yaml: "lisen: 127.0.0.1:0\n" + goodYAML, args: "serve", code: 78,

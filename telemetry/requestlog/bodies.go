@@ -226,6 +226,8 @@ func (s *bodies) ready() <-chan struct{} { return s.came }
 
 func (s *bodies) spare() bool { return s.free.len() > 0 }
 
+func (s *bodies) room() bool { return s.spare() }
+
 func (s *bodies) recycle(b batch) {
 	b.Reset()
 	s.free.put(b.(*bodyBatch))

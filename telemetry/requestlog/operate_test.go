@@ -156,42 +156,54 @@ func TestBlocksGoRoundTheShardsAndADoubtfulOneStaysAtItsOwn(t *testing.T) {
 	}
 }
 
-// TestAFolderThatCannotBeWrittenIsSaidAndSoIsItsEnd: with how many rows there
-// was no place for meanwhile. A limit of file sizes stands for a full disk.
+// TestAFolderThatCannotBeWrittenIsSaidAndSoIsItsEnd: the rows of meanwhile wait
+// in memory, and those that found no room there are counted. A limit of file
+// sizes stands for a full disk.
 func TestAFolderThatCannotBeWrittenIsSaidAndSoIsItsEnd(t *testing.T) {
-	var log journal
-	o := options()
-	o.Files.Dir, o.Interval, o.Log = t.TempDir(), 5*time.Millisecond, zerolog.New(&log)
-	r := New(o)
-	record := func(n int) {
-		for i := range n {
-			r.Append(request(i))
-		}
-	}
-	record(10)
-	eventually(t, "ten rows are in files", func() bool { return r.Stats().Spooled == 10 })
-	var before syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1, Max: before.Max}); err != nil {
-		t.Fatal(err)
-	}
-	record(7)
-	for end := time.Now().Add(time.Minute); log.count("cannot be written to the folder") == 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the rows of then are dropped or kept", func() bool { s := r.Stats(); return s.Dropped+s.Spooled == 17 })
-	record(3)
-	eventually(t, "rows are kept again", func() bool { return log.count("takes blocks again") == 1 })
-	if err := r.Close(time.Second); err != nil {
-		t.Error(err)
-	}
-	s := r.Stats()
-	if s.Dropped == 0 || s.Dropped+s.Spooled != 20 || log.count(fmt.Sprintf(`"rows_dropped":%d,`, s.Dropped)) != 1 {
-		t.Errorf("%+v\n%s", s, log.String())
+	for _, test := range []struct {
+		name      string
+		meanwhile int
+		drops     bool
+	}{{"a few rows", 7, false}, {"more than memory holds", 5000, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			var log journal
+			o := options()
+			o.Files.Dir, o.Interval, o.Log, o.BlockRows = t.TempDir(), 5*time.Millisecond, zerolog.New(&log), 100
+			r := New(o)
+			record := func(n int) {
+				for i := range n {
+					r.Append(request(i))
+				}
+			}
+			record(10)
+			eventually(t, "ten rows are in files", func() bool { return r.Stats().Spooled == 10 })
+			var before syscall.Rlimit
+			if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1, Max: before.Max}); err != nil {
+				t.Fatal(err)
+			}
+			record(test.meanwhile)
+			said := func() bool {
+				return log.count("cannot be written to the folder") > 0 && (!test.drops || r.Stats().Dropped > 0)
+			}
+			for end := time.Now().Add(time.Minute); !said() && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the rows of then are dropped or kept", func() bool { s := r.Stats(); return s.Dropped+s.Spooled == uint64(10+test.meanwhile) })
+			record(3)
+			eventually(t, "rows are kept again", func() bool { return log.count("takes blocks again") == 1 })
+			if err := r.Close(time.Second); err != nil {
+				t.Error(err)
+			}
+			s := r.Stats()
+			if (s.Dropped > 0) != test.drops || s.Dropped+s.Spooled != uint64(13+test.meanwhile) || log.count(fmt.Sprintf(`"rows_dropped":%d,`, r.log.stats.dropped[dropSpool].Load())) != 1 {
+				t.Errorf("%+v\n%s", s, log.String())
+			}
+		})
 	}
 }

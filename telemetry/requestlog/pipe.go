@@ -17,7 +17,7 @@ import (
 )
 
 // source is what a pipe's rows come from: the rows of the log, or bodies. Only
-// recycle and spare may be called by others than the sealer.
+// recycle, spare and room may be called by others than the sealer.
 type source interface {
 	// take returns a batch that is full, or whose first row came at since (Unix
 	// milliseconds) or before; nil: there is none.
@@ -26,6 +26,8 @@ type source interface {
 	ready() <-chan struct{}
 	// spare reports whether there is a batch for what comes next.
 	spare() bool
+	// room reports whether rows find memory for a while though none is taken.
+	room() bool
 	recycle(batch)
 	appended() uint64
 }

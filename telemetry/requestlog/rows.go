@@ -147,6 +147,8 @@ func (s *rows) ready() <-chan struct{} { return s.came }
 
 func (s *rows) spare() bool { return s.columns.len() > 0 }
 
+func (s *rows) room() bool { return s.free.len() > len(s.shards) }
+
 func (s *rows) recycle(b batch) {
 	b.Reset()
 	s.columns.put(b.(*Batch))

@@ -51,6 +51,8 @@ type sealer struct {
 	deadline   chan time.Duration
 	opened     time.Time // last attempt to open the folder
 	warned     map[string]time.Time
+	stuck      *block    // found no place yet; what comes behind it stays where it is; nil: none
+	tried      time.Time // when stuck was last tried
 	unwritten  time.Time // since when blocks cannot be written; zero: they can
 	lost       uint64    // rows dropped since then
 }
@@ -138,9 +140,33 @@ func (s *sealer) run() {
 
 // sealDue seals what is full and what came at since or before.
 func (s *sealer) sealDue(since time.Time) {
-	for b := s.p.in.take(since.UnixMilli()); b != nil; b = s.p.in.take(since.UnixMilli()) {
+	if s.stuck != nil && !s.unstick() {
+		return
+	}
+	for s.stuck == nil {
+		b := s.p.in.take(since.UnixMilli())
+		if b == nil {
+			return
+		}
 		s.seal(b)
 	}
+}
+
+// unstick tries to find a place for the block that has none, and reports
+// whether the next one may be taken. While there is memory, rows wait for it:
+// a disk is full for a while, and the rows of that while are no less wanted.
+func (s *sealer) unstick() bool {
+	if now := time.Now(); now.Sub(s.tried) >= s.interval() {
+		s.tried = now
+		x := s.stuck
+		s.stuck = nil
+		s.place(x)
+	}
+	if s.stuck != nil && !s.p.in.room() {
+		s.drop(s.stuck)
+		s.stuck = nil
+	}
+	return s.stuck == nil
 }
 
 // keep does what the spool wants done each second.
@@ -159,9 +185,14 @@ func (s *sealer) keep() {
 
 // seal makes a block of b: from here on it is stored once, or counted.
 func (s *sealer) seal(b batch) {
-	p := s.p
 	s.seq++
-	x := &block{token: fmt.Sprintf("%s/%d", s.boot, s.seq), rows: b.Rows(), batch: b}
+	s.tried = time.Now()
+	s.place(&block{token: fmt.Sprintf("%s/%d", s.boot, s.seq), rows: b.Rows(), batch: b})
+}
+
+// place finds a place for a block that is in memory alone, or makes it stuck.
+func (s *sealer) place(x *block) {
+	p := s.p
 	to := s.sender()
 	if to != nil {
 		x.target = to.name
@@ -182,13 +213,13 @@ func (s *sealer) seal(b batch) {
 	}
 	if x.stored == nil {
 		if to == nil { // no sender, and the folder failed
-			s.drop(x)
+			s.stuck = x
 			return
 		}
 		if err := s.write(x, false); err != nil {
 			s.warn("write", err, unwritable)
 			if !p.in.spare() || !to.offer(x) {
-				s.drop(x)
+				s.stuck = x
 				return
 			}
 			p.stats.sealed.Add(uint64(x.rows))
@@ -276,7 +307,11 @@ var errNoFolder = fmt.Errorf("there is no folder for it")
 // finish seals what is left and waits for the senders.
 func (s *sealer) finish() {
 	p := s.p
-	s.sealDue(time.Now().Add(time.Hour))
+	for s.sealDue(time.Now().Add(time.Hour)); s.stuck != nil; s.sealDue(time.Now().Add(time.Hour)) {
+		x := s.stuck
+		s.stuck = nil
+		s.keepLast(x)
+	}
 	s.endSenders(<-s.deadline, true)
 	for _, to := range p.shards() { // what only memory has
 		for _, x := range to.left() {
