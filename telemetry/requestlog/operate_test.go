@@ -87,21 +87,25 @@ func TestABlockThatIsNeverTakenIsPutAsideAndTheQueueGoesOn(t *testing.T) {
 	s, o := store(t)
 	var log journal
 	o.Log, o.BlockRows, o.Interval = zerolog.New(&log), 100, 20*time.Millisecond
-	s.Fault("exception", "code", "117", "inserts", "1", "count", "1")
+	s.Fault("exception", "code", "117", "inserts", "1")
 	r := New(o)
 	var want sums
-	recordAll(r, &want, 0, 1000)
+	recordAll(r, &want, 0, 500)
+	// Not by a count of faults: one can be lost to a reset that overtakes it.
+	eventually(t, "a block is put aside", func() bool { return r.Stats().Quarantined > 0 })
+	s.Fault("none")
+	recordAll(r, &want, 500, 1000)
 	eventually(t, "the others are stored", func() bool { return r.Stats().Stored+r.Stats().Quarantined == 1000 })
 	if err := r.Close(time.Second); err != nil {
 		t.Error(err)
 	}
 	aside, _ := filepath.Glob(filepath.Join(o.Files.Dir, "quarantine", "*.native.zst"))
-	if len(aside) != 1 {
-		t.Fatalf("put aside: %q; %+v\n%s", aside, r.Stats(), log.String())
+	kept := uint64(0)
+	for _, path := range aside {
+		kept += s.Count("SELECT count() FROM file('" + path + "', 'Native')")
 	}
-	kept := s.Count("SELECT count() FROM file('" + aside[0] + "', 'Native')")
-	if kept == 0 || kept != r.Stats().Quarantined || s.Count("SELECT uniqExact(id) FROM relay.request_log") != 1000-kept {
-		t.Errorf("%d rows put aside, %+v", kept, r.Stats())
+	if kept == 0 || kept > 500 || kept != r.Stats().Quarantined || s.Count("SELECT uniqExact(id) FROM relay.request_log") != 1000-kept {
+		t.Errorf("%d rows put aside, %+v\n%s", kept, r.Stats(), log.String())
 	}
 }
 
