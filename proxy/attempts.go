@@ -78,8 +78,13 @@ func (x *exchange) attempt() *apiError {
 			break
 		}
 		if !again || stale == maxStale {
-			if err == errStoppedReading && x.readHead() == nil {
-				return nil // it answered instead of reading on
+			if err == errStoppedReading {
+				// A part of the request is owed, which the next one's bytes would
+				// be taken for: the connection carries no other.
+				x.conn.StopWriting()
+				if x.readHead() == nil {
+					return nil // it answered instead of reading on
+				}
 			}
 			return err
 		}

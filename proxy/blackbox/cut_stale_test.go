@@ -2,7 +2,10 @@ package blackbox
 
 import (
 	"fmt"
+	"io"
+	"strings"
 	"testing"
+	"time"
 
 	"streamrelay/telemetry"
 )
@@ -173,5 +176,43 @@ func TestAnUpstreamWithoutAFreeConnectionIsA503(t *testing.T) {
 	second.send(post("/v1/chat/completions", chatPlain))
 	if a := second.answer(); a.status != 200 {
 		t.Errorf("afterwards: status %d", a.status)
+	}
+}
+
+// An upstream takes nothing of a body for longer than the relay is patient,
+// then answers with its length and reads on (RFC 9112, 9.3): what it is still
+// owed must not be the next request.
+func TestAConnectionThatIsOwedAPartOfARequestCarriesNoOther(t *testing.T) {
+	rest := make(chan string, 1)
+	up := newRawUpstream(t, nil, func(c *upstreamConn) {
+		rq, err := c.readHead()
+		if err != nil {
+			return
+		}
+		if c.number > 1 {
+			if rq.readBody() == nil {
+				c.reply(200, `{"from":"another"}`)
+			}
+			return
+		}
+		time.Sleep(2500 * time.Millisecond) // a write's deadline is at most twice the head's
+		c.reply(200, `{"from":"the first"}`)
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		b, _ := io.ReadAll(c.r)
+		rest <- string(b)
+	})
+	rl := relayTo(t, up, "timeouts: {head: 1s}\n", option{noCheck: true})
+	c := rl.dial()
+	c.send(post("/v1/chat/completions", `{"model":"m1","messages":[{"role":"user","content":"`+strings.Repeat("x", 24<<20)+`"}]}`))
+	if a := c.answer(); a.status != 200 || string(a.body) != `{"from":"the first"}` {
+		t.Errorf("first answer: %d %s", a.status, a.body)
+	}
+	d := rl.dial()
+	d.send(post("/v1/chat/completions", `{"model":"m1","messages":[]}`))
+	if a := d.answer(); a.status != 200 || string(a.body) != `{"from":"another"}` {
+		t.Errorf("second answer: %d %s", a.status, a.body)
+	}
+	if r := receive(t, rest); strings.Contains(r, "POST ") {
+		t.Errorf("the upstream read as a part of the first body: %q", r[strings.Index(r, "POST "):])
 	}
 }
