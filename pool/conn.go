@@ -19,6 +19,7 @@ type Conn struct {
 	// Reused says that the connection has carried an exchange before.
 	Reused bool
 
+	dialled   int64 // when
 	owner     *Upstream
 	lease     any // the HostClient's own handle
 	tls       bool

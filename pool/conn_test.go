@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -291,5 +292,43 @@ func TestAcquireFailsWhereNobodyListens(t *testing.T) {
 	}
 	if open, idle := u.Connections(); open != 0 || idle != 0 {
 		t.Errorf("%d open, %d idle", open, idle)
+	}
+}
+
+// The client dials for one that waits, and lays the connection aside where it
+// no longer does: it is idle before it carried anything.
+func TestAConnectionOfAWaiterThatGaveUpIsLookedAtBeforeItIsUsed(t *testing.T) {
+	p := listen(t)
+	cert, ca := certificate(t)
+	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12}
+	u := upstreamOf(t, "https://"+p.addr, &Buffers{}, func(c *configs.Upstream) {
+		c.CAFile, c.MaxConnections, c.ConnectionWait = ca, 1, 200*time.Millisecond
+	})
+	handshake := func(c net.Conn) *tls.Conn {
+		server := tls.Server(c, cfg)
+		if err := server.Handshake(); err != nil {
+			t.Error(err)
+		}
+		return server
+	}
+	go func() { handshake(p.next()) }()
+	busy := acquire(t, u)
+	waiter := make(chan error, 1)
+	go func() { _, err := u.Acquire(); waiter <- err }()
+	time.Sleep(50 * time.Millisecond) // it waits
+	busy.Discard()                    // now it is dialled for
+	late := p.next()
+	if err := <-waiter; !errors.Is(err, ErrBusy) {
+		t.Fatalf("%v, want ErrBusy", err)
+	}
+	server := handshake(late) // longer than the waiter waited
+	eventually(t, "it lies idle", func() bool { _, idle := u.Connections(); return idle == 1 })
+	_, _ = server.Write([]byte("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+	server.Close()
+	go func() { handshake(p.next()) }()
+	c := acquire(t, u)
+	defer c.Discard()
+	if c.LocalAddr().String() == late.RemoteAddr().String() {
+		t.Fatalf("the dead connection was given out, on which stands %q", readOnce(c).text)
 	}
 }

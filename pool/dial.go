@@ -97,7 +97,7 @@ func (d *dialer) connect(u *Upstream, buffers *Buffers) dialled {
 	if err != nil {
 		return dialled{err: err}
 	}
-	c := &Conn{Conn: tcp, owner: u, buffers: buffers}
+	c := &Conn{Conn: tcp, owner: u, buffers: buffers, dialled: Now()}
 	c.pollFn = c.pollNow
 	if err := c.socket.init(tcp, buffers); err != nil {
 		_ = tcp.Close()

@@ -194,6 +194,7 @@ func lend[C leased](u *Upstream, acquire func(time.Duration, bool) (C, error), r
 // all are in use, for one to come free. The caller owns it and ends with Release
 // or Discard. The error is ErrBusy, or the dialler's.
 func (u *Upstream) Acquire() (*Conn, error) {
+	began := Now()
 	for {
 		c, err := u.acquire()
 		if err != nil {
@@ -202,6 +203,8 @@ func (u *Upstream) Acquire() (*Conn, error) {
 			}
 			return nil, err
 		}
+		// One dialled for a waiter that gave up has lain idle since.
+		c.Reused = c.Reused || c.dialled < began
 		if !c.Reused || c.Alive() && !u.dialer.names.lost(c) {
 			return c, nil
 		}
