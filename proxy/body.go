@@ -166,8 +166,12 @@ func (x *exchange) peekForm() *apiError {
 			return nil
 		}
 		if len(x.held.B) == cap(x.held.B) {
-			if err := x.grow(min(2*cap(x.held.B), formWindow)); err != nil {
+			before := cap(x.held.B)
+			if err := x.grow(min(2*before, formWindow)); err != nil {
 				return err
+			}
+			if cap(x.held.B) == before { // limits.max_body is smaller than the window
+				return nil
 			}
 		}
 		b := x.held.B

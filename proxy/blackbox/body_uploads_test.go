@@ -242,3 +242,23 @@ func TestAnUploadGoesUpAsItComes(t *testing.T) {
 		t.Fatalf("status %d: %s", a.status, a.body)
 	}
 }
+
+func TestAFormWithoutAModelIsServedWhateverTheLimitOfBodies(t *testing.T) {
+	up := newUpstream(t, func(rq *received) { rq.reply(200, "{}") })
+	body := strings.Replace(form("XyZ", "", noise(100<<10, 3)), `name="model"`, `name="other"`, 1)
+	multipart := "Content-Type: multipart/form-data; boundary=XyZ"
+	for _, maxBody := range []string{"1KiB", "16KiB", "32767B", "32KiB", "64KiB", "1MiB"} {
+		rl := relayTo(t, up, "limits: {max_body: "+maxBody+"}\n", option{noCheck: true})
+		for coding, raw := range map[string]string{
+			"length":  request("POST", "/v1/audio/transcriptions", body, multipart),
+			"chunked": request("POST", "/v1/audio/transcriptions", "", multipart, "Transfer-Encoding: chunked") + chunk(body) + lastChunk,
+		} {
+			t.Run(maxBody+", "+coding, func(t *testing.T) {
+				_, a := rl.speak(t, raw)
+				if a == nil || a.status != 200 {
+					t.Errorf("%+v, want 200", a)
+				}
+			})
+		}
+	}
+}
