@@ -101,11 +101,14 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 		uri = uri[i:]
 	}
 	t.path = uri
+	if i := bytes.IndexAny(uri, "?#"); i >= 0 { // before it is refused: the path is recorded, what follows may hold a key
+		t.path = uri[:i]
+		if uri[i] == '?' {
+			t.query = uri[i+1:]
+		}
+	}
 	if bytes.IndexByte(uri, '#') >= 0 { // a target has no fragment
 		return errPathBytes
-	}
-	if i := bytes.IndexByte(uri, '?'); i >= 0 {
-		t.path, t.query = uri[:i], uri[i+1:]
 	}
 	known := true
 	switch {

@@ -124,6 +124,16 @@ func TestPathsThatAreNobodys(t *testing.T) {
 	}
 }
 
+// The path of a refused request is recorded too.
+func TestAQueryIsNoPartOfThePathWhereAFragmentFollows(t *testing.T) {
+	for _, uri := range []string{"/v1/models?key=secret#x", "/v1/models#key=secret", "/v1/models#?key=secret", "http://relay/v1/models?key=secret#x", "/v1/models?#"} {
+		var got target
+		if e := parseTarget([]byte(uri), false, &got); e != errPathBytes || string(got.path) != "/v1/models" {
+			t.Errorf("%q: path %q, %v", uri, got.path, e)
+		}
+	}
+}
+
 func TestPathThatCouldBeReadAsAnotherIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		path string
