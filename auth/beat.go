@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"streamrelay/auth/lua"
 )
 
 // beatScript is a sign of life both ways, on the connection that hears of
@@ -16,7 +18,7 @@ import (
 // KEYS: meta, changed, relays, marker. ARGV: the relay ("": none, only a look),
 // the last change it knows, how many changes to answer. It answers marker,
 // adopted, pepper's mark, last change, relays, and subjects with their changes.
-var beatScript = newScript(`
+var beatScript = lua.New(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - 10000)
@@ -53,7 +55,7 @@ func (f *follower) beat() (*beat, error) {
 func askBeat(ctx context.Context, c rueidis.CommandClient, names *redisNames, relay string, seq int64) (*beat, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	answer, err := beatScript.runEvenFull(ctx, c, []string{names.meta, names.changed, names.relays, names.marker},
+	answer, err := beatScript.RunEvenFull(ctx, c, []string{names.meta, names.changed, names.relays, names.marker},
 		[]string{relay, strconv.FormatInt(seq, 10), strconv.Itoa(beatChanges)}).AsStrSlice()
 	if err != nil {
 		return nil, fmt.Errorf("ask redis for changes: %w", err)

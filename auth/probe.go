@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/rs/zerolog"
 
+	"streamrelay/auth/lua"
 	"streamrelay/configs"
 )
 
@@ -89,12 +90,12 @@ func (p *probe) run() []configs.Finding {
 // write tries what admission and the commands do.
 func (p *probe) write() error {
 	key := p.names.prefix + "{probe}:" + newID()
-	script := newScript(`redis.call('TIME') redis.call('SETNX', KEYS[1], '1') redis.call('PEXPIRE', KEYS[1], 1000) redis.call('GET', KEYS[1]) redis.call('DEL', KEYS[1])
+	script := lua.New(`redis.call('TIME') redis.call('SETNX', KEYS[1], '1') redis.call('PEXPIRE', KEYS[1], 1000) redis.call('GET', KEYS[1]) redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'a', '1') redis.call('EXPIRE', KEYS[1], 1) redis.call('HGETALL', KEYS[1]) redis.call('HINCRBY', KEYS[1], 'a', 1) redis.call('HDEL', KEYS[1], 'a') redis.call('DEL', KEYS[1])
 redis.call('ZADD', KEYS[1], 1, 'a') redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], '1', 'PX', 1000) return redis.call('DEL', KEYS[1])`)
 	b := p.client.B
-	if err := script.run(p.ctx, p.client, []string{key}, nil).Error(); err != nil {
+	if err := script.Run(p.ctx, p.client, []string{key}, nil).Error(); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	for _, command := range []rueidis.Completed{

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
@@ -128,41 +127,4 @@ func dialRedis(ctx context.Context, c *configs.Redis) (rueidis.Client, error) {
 		return nil, fmt.Errorf("connect to redis: %w", err)
 	}
 	return client, nil
-}
-
-// script is a Lua script, which servers keep under its SHA-1.
-type script struct{ lua, sha string }
-
-// evenFull marks a script that runs where Redis has no memory left. Redis 7 and
-// Valkey know such marks, Redis 6 takes them for a mistake.
-const evenFull = "#!lua flags=allow-oom\n"
-
-func newScript(lua string) script {
-	sum := sha1.Sum([]byte(lua)) // EVALSHA's name for it, no secret
-	return script{lua, hex.EncodeToString(sum[:])}
-}
-
-// run evaluates the script over a client or one connection of it.
-func (s *script) run(ctx context.Context, c rueidis.CommandClient, keys, args []string) rueidis.RedisResult {
-	b := c.B()
-	result := c.Do(ctx, b.Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
-	if e, is := rueidis.IsRedisErr(result.Error()); is && e.IsNoScript() {
-		result = c.Do(ctx, b.Eval().Script(s.lua).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build())
-	}
-	return result
-}
-
-// runEvenFull is run, and also where Redis has no memory left: of scripts that
-// take next to none, and must not wait until there is.
-func (s *script) runEvenFull(ctx context.Context, c rueidis.CommandClient, keys, args []string) rueidis.RedisResult {
-	result := s.run(ctx, c, keys, args)
-	if e, is := rueidis.IsRedisErr(result.Error()); !is || !strings.HasPrefix(e.Error(), "OOM ") {
-		return result
-	}
-	marked := newScript(evenFull + s.lua)
-	again := marked.run(ctx, c, keys, args)
-	if e, is := rueidis.IsRedisErr(again.Error()); is && strings.Contains(e.Error(), "compiling script") {
-		return result
-	}
-	return again
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/redis/rueidis"
+
+	"streamrelay/auth/lua"
 )
 
 // writeScript is the one way in which records change: all of a batch or none,
@@ -16,7 +18,7 @@ import (
 // KEYS: meta, changed, ids, names, marker, a record each. ARGV: the pepper's
 // mark, a marker for a store that is new, and of each record: the value it has
 // ("": none), the value it gets ("": none), its subject, id, name before, name.
-var writeScript = newScript(`
+var writeScript = lua.New(`
 local meta, changed, ids, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local pepper = redis.call('HGET', meta, 'pepper')
 if pepper and pepper ~= ARGV[1] then return {'pepper'} end
@@ -71,9 +73,9 @@ func (k *redisKeeper) write(ctx context.Context, c rueidis.CommandClient, change
 		keys = append(keys, k.names.records+ch.subject)
 		args = append(args, ch.old, ch.new, ch.subject, ch.id, ch.nameBefore, ch.name)
 	}
-	run := writeScript.run
+	run := writeScript.Run
 	if !slices.ContainsFunc(changes, func(ch recordChange) bool { return ch.old == "" }) {
-		run = writeScript.runEvenFull // a revocation waits for nobody's memory
+		run = writeScript.RunEvenFull // a revocation waits for nobody's memory
 	}
 	answer, err := run(ctx, c, keys, args).AsStrSlice()
 	if err != nil {

@@ -69,6 +69,14 @@ func Open(o Options) (*Store, error) {
 	if o.RedisCall != nil {
 		lo.Called = func(took time.Duration) { o.RedisCall(CallLimits, took) }
 	}
+	lo.Shared = func(err error) {
+		if err != nil {
+			f := failed(&o.Redis, err)
+			s.log.Warn().Str("error", f.Detail).Str("hint", f.Hint).Msg("limits are not shared: redis does not take them")
+			return
+		}
+		s.log.Info().Msg("limits are shared again")
+	}
 	var lent atomic.Pointer[redisStore]
 	if o.Keys.Store == "redis" {
 		lo.Client = func() rueidis.Client {
@@ -82,7 +90,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s.limiter = limits.New(lo)
 	if st != nil {
-		s.limiter.Restore(st.Spent)
+		s.limiter.Restore(st.Spent, st.At)
 	}
 	s.tenants = newTenants(s.limiter)
 	if o.Keys.Store == "redis" {

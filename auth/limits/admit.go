@@ -99,7 +99,7 @@ func (r *Refusal) Message() string {
 	if r.Quota {
 		return "The budget of " + whose + " for this " + period + " is used up: " + Money(r.Limit).String() + " USD. It begins anew in " + string(AppendReset(nil, r.Retry)) + "."
 	}
-	return "What is left of the budget of " + whose + " for this " + period + " is set aside for requests under way." + after
+	return "What is left of the budget of " + whose + " for this " + period + " is set aside for requests under way and other relays." + after
 }
 
 // Grant is an admitted request, from Admit to Settle. It is a value to be kept

@@ -123,6 +123,31 @@ func TestADebtIsPaidBeforeTheNextRequest(t *testing.T) {
 	}
 }
 
+func TestADebtOutlivesARestart(t *testing.T) {
+	limits := Limits{Requests: 100, Tokens: 600}
+	for _, clock := range []time.Duration{0, -time.Hour} { // how far it went meanwhile
+		l := newOwn(t, Options{Instance: "a"})
+		a := l.Account("key:k", limits, 0)
+		g, _, _ := admitted(l, a, Ask{MaxTokens: 10})
+		g.Settle(&Outcome{Sent: true, Known: true, Output: 6600}) // eleven minutes' worth, of which one is the bucket
+		l.settled(a)
+		if _, left, reset := a.tokens.level(l.now); left != 0 || reset != 11*time.Minute {
+			t.Errorf("%d left, full in %v", left, reset)
+		}
+		next := newOwn(t, Options{Instance: "b"})
+		next.pass(clock)
+		next.Restore(l.Share(nil, false, false), time.Unix(0, l.now)) // it was killed
+		b := next.Account("key:k", limits, 0)
+		if _, r, ok := admitted(next, b, Ask{MaxTokens: 10}); ok || r.Kind != Tokens || r.Retry != 10*time.Minute+time.Second || r.Reset != 11*time.Minute {
+			t.Errorf("clock %v: %v %+v", clock, ok, r)
+		}
+		next.pass(10*time.Minute + time.Second)
+		if _, r, ok := admitted(next, b, Ask{MaxTokens: 10}); !ok {
+			t.Errorf("clock %v: %+v", clock, r)
+		}
+	}
+}
+
 func TestARequestLargerThanTheLimitPassesWhenTheBucketIsFull(t *testing.T) {
 	l := newOwn(t, Options{})
 	a := l.Account("key:k", Limits{Tokens: 1000}, 0)
@@ -249,14 +274,14 @@ func TestSpentMoneyOutlivesARestart(t *testing.T) {
 	g.Settle(&Outcome{Sent: true, Known: true, Output: 700_000, Model: []byte("m")})
 	list := l.Share(nil, false, true)
 	next := newOwn(t, Options{Prices: prices})
-	next.Restore(list)
+	next.Restore(list, time.Unix(0, next.now))
 	a := next.Account("key:k", Limits{BudgetDay: Dollar}, 0)
 	if _, spent, _, _ := a.day.state(next.now); spent != 7e8 {
 		t.Errorf("spent %v", spent)
 	}
 	later := newOwn(t, Options{Prices: prices})
 	later.pass(24 * time.Hour)
-	later.Restore(list)
+	later.Restore(list, time.Unix(0, next.now))
 	b := later.Account("key:k", Limits{BudgetDay: Dollar}, 0)
 	if _, day, _, _ := b.day.state(later.now); day != 0 {
 		t.Errorf("the next day: %v", day)
@@ -320,6 +345,18 @@ func TestMoneyIsExact(t *testing.T) {
 	}
 	if m, ok := NewPrices(map[string]configs.Price{"m": {Input: 0.05}}).Cost([]byte("m"), &Outcome{Input: 1}); !ok || m != 50 {
 		t.Errorf("a token at 5 cents a million costs %d billionths", m)
+	}
+}
+
+func TestTokensOfACacheHaveTheirPrices(t *testing.T) {
+	prices := NewPrices(map[string]configs.Price{"m": {Input: 3, Output: 15, Cached: 0.3, CacheWrite: 3.75}})
+	o := Outcome{Input: 1000, Cached: 200, CacheWrite: 100, Output: 10, InputExcludesCached: true}
+	if m, _ := prices.Cost([]byte("m"), &o); m != 1000*3000+200*300+100*3750+10*15000 {
+		t.Errorf("counted apart: %d", m)
+	}
+	o.InputExcludesCached = false
+	if m, _ := prices.Cost([]byte("m"), &o); m != 700*3000+200*300+100*3750+10*15000 {
+		t.Errorf("as a part of the input: %d", m)
 	}
 }
 

@@ -2,12 +2,15 @@ package limits
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"streamrelay/auth/lua"
 )
 
 const (
@@ -38,6 +41,9 @@ type Options struct {
 	// Called is told how long each call to Redis took, and must not wait; nil:
 	// nobody is.
 	Called func(took time.Duration)
+	// Shared is told when calls begin to fail, with the first one's error, and
+	// with nil when they succeed again; it must not wait. nil: nobody is.
+	Shared func(err error)
 	// Now is the time in Unix nanoseconds; nil: by the monotonic clock.
 	Now func() int64
 }
@@ -53,6 +59,7 @@ type Limiter struct {
 	downUntil atomic.Int64
 	calls     atomic.Int64
 	failures  atomic.Int64
+	failing   atomic.Bool // as Options.Shared was told
 	unpriced  atomic.Int64
 	refuse    atomic.Bool
 	prices    atomic.Pointer[Prices]
@@ -64,6 +71,7 @@ type Limiter struct {
 	active   []*Account       // to be looked at by the next tick
 	others   map[string]Spent // what others spent, as a state file says
 	entries  []Spent          // which of them spent what, for when that file is gone
+	owed     map[string]Spent // what had been used of buckets when the process began
 
 	stop, stopped chan struct{}
 }
@@ -96,20 +104,8 @@ func (l *Limiter) SetPrices(p Prices) { l.prices.Store(&p) }
 // else each relay grants its share.
 func (l *Limiter) SetRefuse(refuse bool) { l.refuse.Store(refuse) }
 
-// Moving says that Redis is another one from now on. Should it know less of what
-// others spent than the one of before did, that stays spent.
-func (l *Limiter) Moving() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.accounts {
-		for _, p := range []*purse{&a.day, &a.month} {
-			p.mu.Lock()
-			p.atLeast = p.others
-			p.mu.Unlock()
-		}
-	}
-	l.downUntil.Store(0)
-}
+// Moving says that Redis is another one from now on, which is asked at once.
+func (l *Limiter) Moving() { l.downUntil.Store(0) }
 
 // Instances returns how many relays share the limits, as far as is known.
 func (l *Limiter) Instances() int64 { return l.instances.Load() }
@@ -140,21 +136,26 @@ func (l *Limiter) client(now int64) rueidis.Client {
 
 // call runs a script. ok is false where Redis did not answer: then nobody asks
 // for a while, and nothing is known of what it did.
-func (l *Limiter) call(c rueidis.Client, s *script, key string, want int, args ...string) (answer []int64, ok bool) {
+func (l *Limiter) call(c rueidis.Client, s *lua.Script, key string, want int, args ...string) (answer []int64, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	l.calls.Add(1)
 	began := time.Now()
-	answer, err := s.run(ctx, c, key, args...)
+	answer, err := s.RunEvenFull(ctx, c, []string{key}, args).AsIntSlice()
 	if l.o.Called != nil {
 		l.o.Called(time.Since(began))
 	}
-	if err != nil || len(answer) != want {
+	if err == nil && len(answer) != want {
+		err = fmt.Errorf("%d numbers where %d were expected", len(answer), want)
+	}
+	if err != nil {
 		l.failures.Add(1)
 		l.downUntil.Store(l.now() + int64(pause))
-		return nil, false
 	}
-	return answer, true
+	if failing := err != nil; l.failing.Load() != failing && l.failing.CompareAndSwap(!failing, failing) && l.o.Shared != nil {
+		l.o.Shared(err)
+	}
+	return answer, err == nil
 }
 
 // Account returns the account of a scope, such as key:ID or tenant:NAME, and
@@ -169,6 +170,11 @@ func (l *Limiter) Account(scope string, limits Limits, order int64) *Account {
 		a = newAccount(l, scope)
 		if s, ok := l.others[scope]; ok {
 			a.restore(s)
+		}
+		if s, ok := l.owed[scope]; ok {
+			a.requests.restore(s.RequestsFull)
+			a.tokens.restore(s.TokensFull)
+			delete(l.owed, scope)
 		}
 		l.accounts[scope] = a
 	}

@@ -38,6 +38,14 @@ func (m *meter) set(perMinute int64, burst time.Duration) {
 	m.blocked.Store(0)
 }
 
+// restore has the bucket full at a time, Unix nanoseconds, and not before.
+func (m *meter) restore(full int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clock = float64(full-epochSeconds*1e9) / 1000
+	m.full.Store(full)
+}
+
 // take takes n units, or says how long until there may be as many.
 func (m *meter) take(n, now int64) (wait time.Duration, ok bool) {
 	limit := m.perMinute.Load()
@@ -255,7 +263,6 @@ func (m *meter) level(now int64) (limit, remaining int64, reset time.Duration) {
 	}
 	until := max(0, m.full.Load()-now)
 	size := m.bucket.Load()
-	remaining = size - int64(math.Ceil(float64(until)/1000/emission(limit))) + m.hand.Load()
-	remaining = max(0, min(remaining, size))
-	return limit, remaining, time.Duration(float64(size-remaining) * emission(limit) * 1000)
+	left := min(size, size-int64(math.Ceil(float64(until)/1000/emission(limit)))+m.hand.Load()) // below 0: a debt
+	return limit, max(0, left), time.Duration(float64(size-left) * emission(limit) * 1000)
 }

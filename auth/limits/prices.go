@@ -10,14 +10,14 @@ import (
 type Prices struct{ of map[string]price }
 
 // price is in billionths of a dollar per million tokens.
-type price struct{ in, out, cached int64 }
+type price struct{ in, out, cached, cacheWrite int64 }
 
 // NewPrices takes the prices of a configuration.
 func NewPrices(of map[string]configs.Price) Prices {
 	p := Prices{make(map[string]price, len(of))}
 	for model, c := range of {
 		nano := func(usd float64) int64 { return int64(math.Round(min(usd, 1e6) * 1e9)) }
-		p.of[model] = price{nano(c.Input), nano(c.Output), nano(c.Cached)}
+		p.of[model] = price{nano(c.Input), nano(c.Output), nano(c.Cached), nano(c.CacheWrite)}
 	}
 	return p
 }
@@ -40,17 +40,16 @@ func (p Prices) estimate(model []byte, in, out int64) (Money, bool) {
 }
 
 // Cost returns what a request cost; ok is false where the model has no price.
-// Tokens written to a cache count as those of the prompt. It allocates nothing.
+// Cached tokens, and those written to the cache, are part of the input except
+// where the provider counts them apart. It allocates nothing.
 func (p Prices) Cost(model []byte, o *Outcome) (m Money, ok bool) {
 	c, ok := p.of[string(model)]
 	if !ok {
 		return 0, false
 	}
-	in, cached := max(o.Input, 0), max(o.Cached, 0)
-	if o.InputExcludesCached {
-		in += max(o.CacheWrite, 0)
-	} else {
-		in = max(0, in-cached)
+	in, cached, written := max(o.Input, 0), max(o.Cached, 0), max(o.CacheWrite, 0)
+	if !o.InputExcludesCached {
+		in = max(0, in-cached-written)
 	}
-	return cost(in, c.in) + cost(cached, c.cached) + cost(o.Output, c.out), true
+	return cost(in, c.in) + cost(cached, c.cached) + cost(written, c.cacheWrite) + cost(o.Output, c.out), true
 }

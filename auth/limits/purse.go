@@ -15,12 +15,18 @@ type purse struct {
 	budget  Money // 0: none
 	period  int64 // 20261124 or 202611; 0: not used yet
 	mine    Money // spent through this process
-	others  Money // spent through all others, as of the last answer
-	atLeast Money // others is no less, see Limiter.Moving
+	others  Money // the most that is known to be spent through all others
 	pending Money // what requests under way may cost
-	known   bool  // others was asked for
+	asked   int64 // when others was asked for last, and answered; 0: not in this period
+	base    Money // mine at that time
 	dirty   bool  // mine was not written down
+
+	asking sync.Mutex // held over the call of a request that waits for it
 }
+
+// fresh is how old others may be when a request is admitted by it: while an
+// account is in use, each tick asks.
+const fresh = 2 * tick
 
 // periodOf names the period of a time, and says when it ends.
 func periodOf(unix int64, month bool) (period int64, ends time.Time) {
@@ -36,7 +42,7 @@ func (p *purse) rollLocked(now int64) {
 	if period, _ := periodOf(now, p.month); period != p.period {
 		// What was spent in the last moments of the old period and not written
 		// down yet stays unwritten: at most what a tick holds.
-		p.period, p.mine, p.others, p.atLeast, p.known, p.dirty = period, 0, 0, 0, false, false
+		p.period, p.mine, p.others, p.asked, p.base, p.dirty = period, 0, 0, 0, 0, false
 	}
 }
 
@@ -50,7 +56,8 @@ const (
 )
 
 // reserve sets est aside for a request. At the end of a budget requests pass
-// one at a time, so that it is overdrawn by one request of a relay at most.
+// one at a time, so that it is overdrawn by one request of a relay at most, and
+// by what relays spend at the same time within fresh.
 func (p *purse) reserve(est Money, now int64) verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,22 +66,44 @@ func (p *purse) reserve(est Money, now int64) verdict {
 		return fits
 	}
 	p.rollLocked(now)
-	if !p.known && p.l.shared() {
+	alone := false // nobody knows what others spend meanwhile
+	if p.staleLocked(now) {
 		p.mu.Unlock()
-		p.sync(now)
+		p.refresh()
 		p.mu.Lock()
+		alone = p.staleLocked(now)
 	}
 	spent := p.mine + p.others
+	left := p.budget - spent
+	if alone && left > 0 {
+		// A share of what was left when it was known last.
+		left = p.base + Money(p.l.share(float64(p.budget-p.base-p.others))) - p.mine
+	}
 	switch {
-	case p.l.shared() && p.l.refuse.Load() && p.l.client(now) == nil:
-		return crowded // nobody knows what others spent
 	case spent >= p.budget:
 		return depleted
-	case p.pending > 0 && spent+p.pending+est > p.budget:
+	case alone && (p.l.refuse.Load() || left <= 0), p.pending > 0 && p.pending+est > left:
 		return crowded
 	}
 	p.pending += est
 	return fits
+}
+
+func (p *purse) staleLocked(now int64) bool {
+	return p.l.shared() && (p.asked == 0 || now-p.asked > int64(fresh))
+}
+
+// refresh asks what others spent, once for all requests that wait for it.
+func (p *purse) refresh() {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	now := p.l.now()
+	p.mu.Lock()
+	stale := p.staleLocked(now)
+	p.mu.Unlock()
+	if stale {
+		p.sync(now)
+	}
 }
 
 // settle replaces what was set aside by what was spent.
@@ -114,7 +143,8 @@ func (p *purse) sync(now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.period == period {
-		p.others, p.known = max(Money(a[0]), p.atLeast), true
+		// What was spent stays so: a Redis that knows less of it has lost it.
+		p.others, p.asked, p.base = max(Money(a[0]), p.others), now, mine
 		p.dirty = p.mine != mine
 	}
 }

@@ -1,48 +1,30 @@
 package limits
 
 import (
-	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"strconv"
 
-	"github.com/redis/rueidis"
+	"streamrelay/auth/lua"
 )
-
-// script is a Lua script, which servers keep under its SHA-1.
-type script struct{ lua, sha string }
-
-func newScript(lua string) script {
-	sum := sha1.Sum([]byte(lua)) // EVALSHA's name for it, no secret
-	return script{lua, hex.EncodeToString(sum[:])}
-}
-
-func (s *script) run(ctx context.Context, c rueidis.Client, key string, args ...string) ([]int64, error) {
-	b := c.B()
-	result := c.Do(ctx, b.Evalsha().Sha1(s.sha).Numkeys(1).Key(key).Arg(args...).Build())
-	if e, is := rueidis.IsRedisErr(result.Error()); is && e.IsNoScript() {
-		result = c.Do(ctx, b.Eval().Script(s.lua).Numkeys(1).Key(key).Arg(args...).Build())
-	}
-	return result.AsIntSlice()
-}
 
 // epochSeconds is where the clocks begin: near, so that a float has the digits
 // for a hundredth of a microsecond.
 const epochSeconds = 1_735_689_600 // 2025-01-01
 
 // takeScript is GCRA (ITU-T I.371, "virtual scheduling") by the server's clock:
-// the key holds when the bucket is full again. ARGV: microseconds per unit,
+// the key holds when the bucket is full again, and when that was written: of a
+// clock that went back since, both went back. ARGV: microseconds per unit,
 // units in the bucket, the fewest and the most units wanted, and whether they
 // are taken whatever is there (a debt, or with a negative number a return).
 // It answers units granted, microseconds until the fewest are there, units left
 // and microseconds until the bucket is full.
-var takeScript = newScript(`
+var takeScript = lua.New(`
 local t = redis.call('TIME')
 local now = (t[1] - 1735689600) * 1000000 + t[2]
 local emit, bucket, least, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local full = tonumber(redis.call('GET', KEYS[1]) or '0')
+local full, at = string.match(redis.call('GET', KEYS[1]) or '', '^([%d.]+):?(%d*)$')
+full, at = tonumber(full or '') or 0, tonumber(at or '') or 0
+if at > now then full = full - (at - now) end
 if full < now then full = now end
-if full > now + 2 * bucket * emit + 60000000 then full = now + bucket * emit end
 local room = bucket - (full - now) / emit
 local n = most
 if ARGV[5] ~= '1' then
@@ -52,7 +34,7 @@ end
 if n ~= 0 then
   full = full + n * emit
   if full < now then full = now end
-  redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', string.format('%d', math.ceil((full - now) / 1000) + 1000))
+  redis.call('SET', KEYS[1], string.format('%.3f:%d', full, now), 'PX', string.format('%d', math.ceil((full - now) / 1000) + 1000))
   room = bucket - (full - now) / emit
 end
 local wait = 0
@@ -63,7 +45,7 @@ return {n, math.ceil(wait), math.floor(room + 0.000001), math.ceil(full - now)}`
 // of relays: slots, and when it was said. What a relay said 10 s ago and not
 // since belongs to nobody. ARGV: the relay, slots that it has and that it wants,
 // the limit. It answers the slots that the relay has now, and all that are taken.
-var slotScript = newScript(`
+var slotScript = lua.New(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local me, has, want, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -87,7 +69,7 @@ return {n, others + n}`)
 // own, so that saying it twice does no harm. The key is a hash of totals by
 // relay. ARGV: the relay, its total in billionths, seconds to keep it. It
 // answers what all others spent.
-var spendScript = newScript(`
+var spendScript = lua.New(`
 local others, mine = 0, 0
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do

@@ -131,13 +131,30 @@ func (a *Account) spent(now int64) Spent {
 	return s
 }
 
-// Restore takes over what a file has before the first request. With Redis, which
-// knows better, it is used until Redis answers.
-func (l *Limiter) Restore(file []Spent) {
+// Restore takes over what a file, written at a time, has before the first
+// request. With Redis, which knows better, it is used until Redis answers.
+func (l *Limiter) Restore(file []Spent, written time.Time) {
 	now := l.now()
 	day, _ := periodOf(now, false)
 	month, _ := periodOf(now, true)
-	l.take(slices.DeleteFunc(slices.Clone(file), func(s Spent) bool { return !s.current(now, day, month) }))
+	file = slices.Clone(file)
+	if back := written.UnixNano() - now; back > 0 { // the clock went back since
+		for i := range file {
+			file[i].RequestsFull -= back
+			file[i].TokensFull -= back
+		}
+	}
+	file = slices.DeleteFunc(file, func(s Spent) bool { return !s.current(now, day, month) })
+	l.mu.Lock()
+	l.owed = make(map[string]Spent, len(file))
+	for _, s := range file {
+		if was, there := l.owed[s.Scope]; there {
+			s.add(was)
+		}
+		l.owed[s.Scope] = s
+	}
+	l.mu.Unlock()
+	l.take(file)
 }
 
 // all returns the accounts there are. Whoever looks into each of many does so

@@ -78,6 +78,7 @@ func levelOf(answer rueidis.RedisResult, perMinute int64, l Limits, at time.Time
 	if err != nil {
 		return 0
 	}
+	text, _, _ = strings.Cut(text, ":") // when it was written follows
 	full, err := strconv.ParseFloat(text, 64)
 	if err != nil {
 		return -1
