@@ -77,6 +77,12 @@ func Open(o Options) (*Store, error) {
 		}
 		s.log.Info().Msg("limits are shared again")
 	}
+	lo.Unpriced = func(model string) {
+		if HoldsKey([]byte(model)) {
+			model = "[key]"
+		}
+		s.log.Warn().Str("model", model).Msg("a budget does not count this model, which has no price: write one in prices, by this name")
+	}
 	var lent atomic.Pointer[redisStore]
 	if o.Keys.Store == "redis" {
 		lo.Client = func() rueidis.Client {

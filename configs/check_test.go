@@ -72,6 +72,15 @@ func TestCheckSaysWhatAValidFileAmountsTo(t *testing.T) {
 		!strings.Contains(lines[1], ":7: upstreams[0].credentials[0].value: warning: a secret stands in a file that others may read (mode 0644)") {
 		t.Errorf("stderr: %s", stderr)
 	}
+	path = writeFile(t, oneUpstream+"    credentials: [{value: $$x}]\nroutes: [{models: ['*'], upstreams: [first], rewrite_model: {smart: big}}]\nprices:\n  smart: {input: 1, output: 1}\n  big: {input: 1, output: 1}\n", 0o600)
+	if _, stderr, code := runCheck(t, "-c", path); code != 0 || !strings.Contains(stderr, "prices[\"smart\"]: warning: a name that routes[0].rewrite_model replaces: prices go by the upstream's name") || strings.Contains(stderr, `prices["big"]`) {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	path = writeFile(t, oneUpstream+"prices:\n  'gpt-*': {input: 1, output: 1}\n", 0o600)
+	if _, stderr, code := runCheck(t, "-c", path); code == 0 || !strings.Contains(stderr, "a price is of one model: write its name, without *") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	path = writeFile(t, oneUpstream+"    insecure_skip_verify: true\n    credentials: [{value: x}]\n", 0o644)
 	stdout, stderr, code = runCheck(t, "-c", path, "--print")
 	if _, err := Parse("printed", []byte(strings.ReplaceAll(stdout, "'***'", "x")), nil); err != nil || code != 0 || !strings.Contains(stderr, "configuration ok") {
 		t.Errorf("--print: exit %d, %v\n%s%s", code, err, stdout, stderr)

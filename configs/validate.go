@@ -44,8 +44,29 @@ func validate(c *Config, r *report) {
 	r.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	for _, model := range slices.Sorted(maps.Keys(c.Prices)) {
 		p, at := c.Prices[model], entry("prices", model)
+		r.must(!strings.Contains(model, "*"), at, "a price is of one model: write its name, without *")
+		if alias := aliasOf(c, model); alias != "" {
+			r.warn(at, "a name that %s.rewrite_model replaces: prices go by the upstream's name", alias)
+		}
 		r.must(p.Input >= 0 && p.Output >= 0 && p.Cached >= 0 && p.CacheWrite >= 0, at, "a negative price: write US dollars per million tokens, 0 for free")
 	}
+}
+
+// aliasOf names a route that asks its upstreams for the model by another name,
+// where none leads to it by this one.
+func aliasOf(c *Config, model string) string {
+	in := ""
+	for i := range c.Routes {
+		for alias, name := range c.Routes[i].RewriteModel {
+			switch model {
+			case name:
+				return ""
+			case alias:
+				in = item("routes", i)
+			}
+		}
+	}
+	return in
 }
 
 func validateListeners(c *Config, r *report) {

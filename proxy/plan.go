@@ -47,6 +47,7 @@ func (x *exchange) plan() *apiError {
 	if err := x.pin(unnamed); err != nil {
 		return err
 	}
+	x.obs.UpstreamModel = x.to.alias
 	x.prepareBody(ep)
 	return nil
 }

@@ -84,10 +84,13 @@ type Request struct {
 	Tenant     []byte // "" where the key was refused
 	KeyID      string
 	Model      []byte // as the client asked; client-chosen text
-	Method     []byte
-	Path       []byte // without the query, which may hold a key
-	UserAgent  []byte
-	Client     netip.Addr
+	// UpstreamModel is what a route made of Model, and what prices go by; nil:
+	// the same.
+	UpstreamModel []byte
+	Method        []byte
+	Path          []byte // without the query, which may hold a key
+	UserAgent     []byte
+	Client        netip.Addr
 
 	UpstreamRequestID []byte // the provider's own id of the request, nil: it named none
 

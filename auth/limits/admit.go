@@ -269,7 +269,10 @@ func (g *Grant) Settle(o *Outcome) {
 		if a.tokens.perMinute.Load() > 0 {
 			a.tokens.settle(t.tokens-total, now)
 		}
-		cost, _ := l.prices.Load().Cost(o.Model, &used)
+		cost, priced := l.prices.Load().Cost(o.Model, &used)
+		if limits := a.set.Load(); !priced && o.Known && len(o.Model) > 0 && (limits.BudgetDay > 0 || limits.BudgetMonth > 0) {
+			l.tellUnpriced(o.Model)
+		}
 		a.month.settle(t.money, cost, now)
 		a.day.settle(t.money, cost, now)
 		a.releaseSlot(now)

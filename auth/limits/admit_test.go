@@ -2,6 +2,8 @@ package limits
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -345,6 +347,35 @@ func TestMoneyIsExact(t *testing.T) {
 	}
 	if m, ok := NewPrices(map[string]configs.Price{"m": {Input: 0.05}}).Cost([]byte("m"), &Outcome{Input: 1}); !ok || m != 50 {
 		t.Errorf("a token at 5 cents a million costs %d billionths", m)
+	}
+}
+
+func TestAModelWithoutAPriceIsToldOnceWhereABudgetShouldCountIt(t *testing.T) {
+	var told []string
+	l := newOwn(t, Options{Prices: NewPrices(map[string]configs.Price{"m": {Output: 1}}), Unpriced: func(model string) { told = append(told, model) }})
+	ask := func(limits Limits, model string, o Outcome) {
+		g, _, _ := admitted(l, l.Account("key:"+fmt.Sprint(limits), limits, 0), Ask{Model: []byte(model)})
+		o.Model = []byte(model)
+		g.Settle(&o)
+	}
+	answered := Outcome{Sent: true, Known: true, Output: 1}
+	ask(Limits{BudgetDay: Dollar}, "m", answered)
+	ask(Limits{Requests: 10}, "no budget", answered)
+	ask(Limits{BudgetDay: Dollar}, "nobody answered", Outcome{Sent: true})
+	for range 2 {
+		ask(Limits{BudgetDay: Dollar}, "new", answered)
+		ask(Limits{BudgetMonth: Dollar}, "newer", answered)
+	}
+	if want := []string{"new", "newer"}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, want %q", told, want)
+	}
+	l.SetPrices(Prices{})
+	ask(Limits{BudgetDay: Dollar}, "new", answered)
+	for i := range 2 * maxUnpriced {
+		ask(Limits{BudgetDay: Dollar}, fmt.Sprint(i), answered)
+	}
+	if len(told) != 2+maxUnpriced {
+		t.Errorf("told of %d models", len(told))
 	}
 }
 

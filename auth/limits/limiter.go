@@ -3,6 +3,7 @@ package limits
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ const (
 	// slotRefresh keeps slots from being given to others, see slotScript.
 	slotRefresh = 2 * time.Second
 	callers     = 16 // of the background, at the same time
+	maxUnpriced = 100
 )
 
 // ShareEvery is how often relays that share a state file are to look at it.
@@ -44,6 +46,10 @@ type Options struct {
 	// Shared is told when calls begin to fail, with the first one's error, and
 	// with nil when they succeed again; it must not wait. nil: nobody is.
 	Shared func(err error)
+	// Unpriced is told each model, once and up to maxUnpriced of them, that was
+	// answered for an account with a budget and has no price; it must not wait.
+	// nil: nobody is.
+	Unpriced func(model string)
 	// Now is the time in Unix nanoseconds; nil: by the monotonic clock.
 	Now func() int64
 }
@@ -63,6 +69,7 @@ type Limiter struct {
 	unpriced  atomic.Int64
 	refuse    atomic.Bool
 	prices    atomic.Pointer[Prices]
+	told      atomic.Pointer[map[string]bool] // what Options.Unpriced was told, copied to be changed; nil: nothing
 
 	used atomic.Bool // since Used was asked last
 
@@ -98,7 +105,25 @@ func (l *Limiter) SetInstances(n int64) { l.instances.Store(max(1, n)) }
 
 // SetPrices says what models cost, for requests that are admitted or settled
 // from now on. What was spent before stays as it was counted.
-func (l *Limiter) SetPrices(p Prices) { l.prices.Store(&p) }
+func (l *Limiter) SetPrices(p Prices) {
+	l.prices.Store(&p)
+	l.told.Store(nil)
+}
+
+// tellUnpriced says that a model has no price.
+func (l *Limiter) tellUnpriced(model []byte) {
+	was := l.told.Load()
+	if l.o.Unpriced == nil || was != nil && ((*was)[string(model)] || len(*was) == maxUnpriced) {
+		return
+	}
+	list := map[string]bool{string(model): true}
+	if was != nil {
+		maps.Copy(list, *was)
+	}
+	if l.told.CompareAndSwap(was, &list) {
+		l.o.Unpriced(string(model))
+	}
+}
 
 // SetRefuse says whether requests with limits are refused while Redis is away;
 // else each relay grants its share.

@@ -74,7 +74,7 @@ func TestAliasIsReplacedWhereverTheModelStands(t *testing.T) {
 	form := func(model string) string {
 		return "--B\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n" + model + "\r\n--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n" + strings.Repeat("x", 100_000) + "\r\n--B--\r\n"
 	}
-	for _, c := range []struct{ name, send, line, body string }{
+	for i, c := range []struct{ name, send, line, body string }{
 		{"JSON", post("/v1/chat/completions", `{"model":"fast","messages":[]}`), "POST /oai/v1/chat/completions HTTP/1.1", `{"model":"org/Real Model:1","messages":[]}`},
 		{"a Gemini path", post("/v1beta/models/fast:generateContent", `{"contents":[]}`), "POST /gem/v1beta/models/org%2FReal%20Model%3A1:generateContent HTTP/1.1", `{"contents":[]}`},
 		{"a Gemini path with a slash and a colon", post("/v1beta/models/pub%2Ffast:x:streamGenerateContent?alt=sse", `{}`), "POST /gem/v1beta/models/plain:streamGenerateContent?alt=sse HTTP/1.1", `{}`},
@@ -94,6 +94,14 @@ func TestAliasIsReplacedWhereverTheModelStands(t *testing.T) {
 		}
 		if s.length != "" && s.length != fmt.Sprint(len(c.body)) {
 			t.Errorf("%s: Content-Length %s, want %d", c.name, s.length, len(c.body))
+		}
+		// Prices go by what the upstream is asked for.
+		want := real
+		if strings.Contains(c.line, "plain") {
+			want = "plain"
+		}
+		if r := rl.last(i + 1); string(r.UpstreamModel) != want {
+			t.Errorf("%s: recorded as %q of the upstream's", c.name, r.UpstreamModel)
 		}
 	}
 }

@@ -190,21 +190,24 @@ func TestUnknownPriceOrUsageIsUnknownCost(t *testing.T) {
 	s := unsealed(1)
 	for _, c := range []struct {
 		name, model string
+		rewritten   string
 		upstream    int
 		usage       telemetry.UsageSource
 		cost        int64
 		known       bool
 	}{
-		{"cached tokens within the input", "m1", 0, telemetry.UsageProvider, 8*500 + 4*50 + 10*1500, true},
-		{"cached tokens beside the input", "m1", 1, telemetry.UsageProvider, 12*500 + 4*50 + 10*1500, true},
-		{"no price", "m2", 0, telemetry.UsageProvider, 0, false},
-		{"no usage", "m1", 0, telemetry.UsageUnknown, 0, false},
+		{"cached tokens within the input", "m1", "", 0, telemetry.UsageProvider, 8*500 + 4*50 + 10*1500, true},
+		{"cached tokens beside the input", "m1", "", 1, telemetry.UsageProvider, 12*500 + 4*50 + 10*1500, true},
+		{"no price", "m2", "", 0, telemetry.UsageProvider, 0, false},
+		{"no usage", "m1", "", 0, telemetry.UsageUnknown, 0, false},
+		{"an alias of a model with a price", "smart", "m1", 0, telemetry.UsageProvider, 8*500 + 4*50 + 10*1500, true},
+		{"a price of the alias", "m1", "m2", 0, telemetry.UsageProvider, 0, false},
 	} {
 		q := request(10)
-		q.Model, q.Upstream, q.UsageSource = []byte(c.model), c.upstream, c.usage
+		q.Model, q.UpstreamModel, q.Upstream, q.UsageSource = []byte(c.model), []byte(c.rewritten), c.upstream, c.usage
 		q.Usage = telemetry.Usage{Input: 12, Output: 10, Cached: 4, CacheWrite: -1, Reasoning: -1}
-		if row := s.rowOf(q); row.Cost != c.cost || row.CostKnown != c.known {
-			t.Errorf("%s: %d, %t", c.name, row.Cost, row.CostKnown)
+		if row := s.rowOf(q); row.Cost != c.cost || row.CostKnown != c.known || row.Model != c.model && row.ModelRequested != c.model {
+			t.Errorf("%s: %d, %t, %q %q", c.name, row.Cost, row.CostKnown, row.Model, row.ModelRequested)
 		}
 	}
 }

@@ -117,6 +117,9 @@ func (c *columns) fillSome(f *filler, b *records, list []record) {
 		name := f.next(b, list, i, textModel)
 		m := f.model(&list[i], name)
 		f.models[i] = m
+		if priced := f.next(b, list, i, textUpstreamModel); priced != "" {
+			f.models[i] = n.models[priced]
+		}
 		switch {
 		case m != nil:
 			c.model.add(m.name)

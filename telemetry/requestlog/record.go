@@ -44,6 +44,7 @@ const (
 	textKey
 	textMethod
 	textModel
+	textUpstreamModel
 	textUserAgent
 	textUpstreamID
 	textError
@@ -52,12 +53,12 @@ const (
 
 // maxTexts are their longest lengths in bytes; a model may be one byte too
 // long, so that it is known to be.
-var maxTexts = [numTexts]int{maxText, maxTenant, maxText, 16, maxText + 1, maxText, maxText, maxText}
+var maxTexts = [numTexts]int{maxText, maxTenant, maxText, 16, maxText + 1, maxText, maxText, maxText, maxText}
 
 const (
 	tryBytes = 2 + 2 + 2 + 1
 	// maxRecordText is the most that one record's texts and tries take.
-	maxRecordText = 6*maxText + 1 + maxTenant + 16 + telemetry.MaxTries*tryBytes
+	maxRecordText = 7*maxText + 1 + maxTenant + 16 + telemetry.MaxTries*tryBytes
 	// textEach is how much room a record has on the average before its batch is
 	// full early.
 	textEach = 160
@@ -109,6 +110,7 @@ func (b *records) add(q *telemetry.Request) (room bool) {
 	b.put(r, textKey, bytesOf(q.KeyID))
 	b.put(r, textMethod, q.Method)
 	b.put(r, textModel, q.Model)
+	b.put(r, textUpstreamModel, q.UpstreamModel)
 	b.put(r, textUserAgent, q.UserAgent)
 	b.put(r, textUpstreamID, q.UpstreamRequestID)
 	b.put(r, textError, bytesOf(q.Error))
