@@ -304,14 +304,7 @@ func TestAConnectionOfAWaiterThatGaveUpIsLookedAtBeforeItIsUsed(t *testing.T) {
 	u := upstreamOf(t, "https://"+p.addr, &Buffers{}, func(c *configs.Upstream) {
 		c.CAFile, c.MaxConnections, c.ConnectionWait = ca, 1, 200*time.Millisecond
 	})
-	handshake := func(c net.Conn) *tls.Conn {
-		server := tls.Server(c, cfg)
-		if err := server.Handshake(); err != nil {
-			t.Error(err)
-		}
-		return server
-	}
-	go func() { handshake(p.next()) }()
+	go func() { _ = tls.Server(p.next(), cfg).Handshake() }()
 	busy := acquire(t, u)
 	waiter := make(chan error, 1)
 	go func() { _, err := u.Acquire(); waiter <- err }()
@@ -321,11 +314,14 @@ func TestAConnectionOfAWaiterThatGaveUpIsLookedAtBeforeItIsUsed(t *testing.T) {
 	if err := <-waiter; !errors.Is(err, ErrBusy) {
 		t.Fatalf("%v, want ErrBusy", err)
 	}
-	server := handshake(late) // longer than the waiter waited
+	server := tls.Server(late, cfg)
+	if err := server.Handshake(); err != nil { // longer than the waiter waited
+		t.Fatal(err)
+	}
 	eventually(t, "it lies idle", func() bool { _, idle := u.Connections(); return idle == 1 })
 	_, _ = server.Write([]byte("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 	server.Close()
-	go func() { handshake(p.next()) }()
+	go func() { _ = tls.Server(p.next(), cfg).Handshake() }()
 	c := acquire(t, u)
 	defer c.Discard()
 	if c.LocalAddr().String() == late.RemoteAddr().String() {
