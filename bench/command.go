@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -58,6 +59,7 @@ func Command(version string) *cobra.Command {
 	f.Float64Var(&o.Rate, "rate", 0, "requests a second by schedule; a closed-loop scenario becomes an open-loop one")
 	f.IntVar(&o.Streams, "streams", 0, "connections of a closed loop, streams held open, the most connections of an open loop, or clients that leave")
 	f.DurationVar(&o.Duration, "duration", 10*time.Second, "what is measured, after a second of warm-up")
+	f.StringVar(&o.model, "model", "simulated", "the model that requests name")
 	f.StringVar(&o.direct, "direct", "", "URL of the provider behind the endpoint: gets the same load in turns (ABBA; of streams half), the difference is reported")
 	f.StringVar(&o.provider, "provider", "", "scenario cancel: URL of the simulated provider, asked when it noticed (default --direct)")
 	f.IntVar(&o.Hold, "hold", 0, "streams held open meanwhile")
@@ -102,14 +104,19 @@ func (o *options) run(ctx context.Context, out, messages io.Writer) error {
 	p := newProgress(messages)
 	var all []*report.Report
 	passed := true
+	if err := o.writable(); err != nil {
+		return err
+	}
+	var failed error
 	for _, name := range o.scenario {
 		r, err := o.one(ctx, name, p)
 		p.end()
 		if err != nil {
-			return fmt.Errorf("scenario %s: %w", name, err)
+			failed = fmt.Errorf("scenario %s: %w", name, err) // what ended before it is reported
+			break
 		}
 		all = append(all, r)
-		passed = passed && (r.Passed() || r.Frontier != nil)
+		passed = passed && r.Passed()
 		if !o.json {
 			if err := r.Text(out); err != nil {
 				return err
@@ -118,12 +125,35 @@ func (o *options) run(ctx context.Context, out, messages io.Writer) error {
 				fmt.Fprintln(out)
 			}
 		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	if err := o.write(out, all); err != nil {
-		return err
+	if len(all) > 0 {
+		if err := o.write(out, all); err != nil {
+			return errors.Join(failed, err)
+		}
+	}
+	if failed != nil {
+		return failed
 	}
 	if !passed {
 		return errBroken
+	}
+	return nil
+}
+
+// writable finds out before a run whether its files can be written.
+func (o *options) writable() error {
+	for _, name := range []string{o.out, o.hgrm, o.html} {
+		if name == "" {
+			continue
+		}
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return fmt.Errorf("write a report: %w", err)
+		}
+		f.Close()
 	}
 	return nil
 }
@@ -209,11 +239,21 @@ func (o *options) one(ctx context.Context, name string, p *progress) (*report.Re
 	}
 	of, start, most := "requests/s", o.Rate, float64(maxRate)
 	if s.Loop == load.Streams {
-		of, start, most = "streams", float64(o.Streams), float64(openFiles())
+		of, start, most = "streams", float64(o.Streams), float64(openFiles()-o.Hold)
+		if most < 1 {
+			return nil, errFiles
+		}
 	}
 	if start == 0 {
 		start = 100
 	}
+	// A rate that is asked for is where to begin, and no bound of what is tried.
+	bounds = slices.DeleteFunc(bounds, func(b report.Bound) bool {
+		if b.Measure == "rate" && o.Rate == 0 && s.Loop != load.Streams {
+			start = max(start, min(b.Value, most))
+		}
+		return b.Measure == "rate"
+	})
 	return findMax(ctx, of, start, most, func(ctx context.Context, v float64) (*report.Report, error) {
 		l := o.Load
 		if s.Loop == load.Streams {
@@ -230,6 +270,10 @@ func (o *options) one(ctx context.Context, name string, p *progress) (*report.Re
 func (o *options) exact(ctx context.Context, requests []load.Request) (bool, error) {
 	if len(requests) == 0 {
 		requests = []load.Request{{Name: "JSON", Path: chat, Body: jsonBody}}
+	}
+	requests = slices.Clone(requests)
+	for i := range requests {
+		requests[i] = requests[i].For(o.model)
 	}
 	exact, err := load.Probe(ctx, o.endpoint(o.url), requests)
 	if err != nil {
@@ -252,7 +296,7 @@ func (o *options) endpoint(url string) load.Endpoint {
 
 // measure runs a job.
 func (o *options) measure(ctx context.Context, j load.Job, exact bool, name string, p *progress) (*report.Report, error) {
-	j.Endpoint, j.Exact, j.Timeout, j.PID, j.Admin = o.endpoint(o.url), exact, o.timeout, o.pid, o.admin
+	j.Endpoint, j.Exact, j.Timeout, j.PID, j.Admin, j.Model = o.endpoint(o.url), exact, o.timeout, o.pid, o.admin, o.model
 	if o.direct != "" {
 		e := o.endpoint(o.direct)
 		j.Direct = &e
@@ -283,7 +327,9 @@ func (o *options) measure(ctx context.Context, j load.Job, exact bool, name stri
 		r.TargetRate = j.Rate
 		fallthrough
 	case load.Closed:
-		r.Rate = float64(res.Requests-res.Failed) / j.Window.Seconds()
+		if res.Seconds > 0 {
+			r.Rate = float64(res.Cost.Requests) / res.Seconds
+		}
 	}
 	return r, nil
 }
@@ -313,6 +359,9 @@ func (o *options) frontier(ctx context.Context, p *progress) (*report.Report, er
 	defer func() { o.direct = direct }()
 	o.direct = "" // a difference is not what this is about
 	most := openFiles() / 2
+	if most < 1 {
+		return nil, errFiles
+	}
 	f := &report.Frontier{}
 	var last *report.Report
 	const connections = 1024 // the board's own ladder is as long
@@ -337,11 +386,17 @@ func (o *options) frontier(ctx context.Context, p *progress) (*report.Report, er
 	if err != nil {
 		return nil, err
 	}
+	result := load.Result{Valid: true}
+	if f.Streams == 0 || f.Readings[len(f.Readings)-1].Rate == 0 {
+		result = load.Result{Invalid: []string{"no number of connections, or of streams, was served whole"}}
+	}
 	return &report.Report{
 		Scenario: "frontier", About: "the most requests/s below each p99 latency with none failed, and the most streams carried whole, as GetBusbar/benchmarking defines them",
-		Started: last.Started, Checked: last.Checked, Frontier: f, Result: load.Result{Valid: true}, Environment: last.Environment,
+		Started: last.Started, Checked: last.Checked, Frontier: f, Result: result, Environment: last.Environment,
 	}, nil
 }
+
+var errFiles = errors.New("this process may open too few files: raise the limit (ulimit -n)")
 
 // openFiles is how many connections this process can have.
 func openFiles() int {

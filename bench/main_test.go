@@ -5,10 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -136,7 +141,7 @@ func TestABrokenSLOEndsWithAnError(t *testing.T) {
 func TestOtherProvidersAreCheckedByForm(t *testing.T) {
 	url := provider(t, simulate.Options{})
 	text, err := run(t, "burst", "--url", url, "--key", "k", "--duration", "200ms", "--streams", "2", "--check", "form", "--simulate", "nodone=1")
-	if err != nil || !strings.Contains(text, "× clean end, no terminal event") || !strings.Contains(text, "by their form") {
+	if !errors.Is(err, errBroken) || !strings.Contains(text, "× clean end, no terminal event") || !strings.Contains(text, "by their form") {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
@@ -167,5 +172,61 @@ func TestAWrongCommandLineSaysWhatToDo(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %s", tt.args, err, tt.want)
 		}
+	}
+}
+
+func TestRequestsNameTheModelThatIsAskedFor(t *testing.T) {
+	var models sync.Map
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Model string }
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		models.Store(body.Model, true)
+		if body.Model != `llama "3"` {
+			w.WriteHeader(404)
+		}
+		_, _ = io.WriteString(w, `{"choices":[]}`)
+	}))
+	defer other.Close()
+	args := []string{"json", "--url", other.URL, "--key", "k", "--duration", "200ms", "--streams", "2"}
+	if text, err := run(t, append(args, "--model", `llama "3"`)...); err != nil {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if _, one := models.LoadAndDelete(`llama "3"`); !one {
+		t.Error("it was not named")
+	}
+	models.Range(func(model, _ any) bool { t.Errorf("%q was named", model); return true })
+	if _, err := run(t, args...); err == nil || !strings.Contains(err.Error(), "status 404") {
+		t.Error(err)
+	}
+}
+
+func TestWhatHasEndedIsReportedWhereALaterScenarioFails(t *testing.T) {
+	url := provider(t, simulate.Options{})
+	file := filepath.Join(t.TempDir(), "x.json")
+	text, err := run(t, "json", "cancel", "--url", url, "--key", "k", "--provider", "http://127.0.0.1:1", "--duration", "200ms", "--streams", "2", "--out", file)
+	if err == nil || !strings.Contains(err.Error(), "scenario cancel: ") || !strings.Contains(text, "json: ") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if b, err := os.ReadFile(file); err != nil || !bytes.Contains(b, []byte(`"scenario": "json"`)) {
+		t.Errorf("%v: %s", err, b)
+	}
+	began := time.Now()
+	if _, err := run(t, "json", "--url", url, "--key", "k", "--duration", "1h", "--out", "/nonexistent/x.json"); err == nil || time.Since(began) > time.Minute {
+		t.Error(err)
+	}
+}
+
+func TestASearchBeginsAtTheRateThatIsABound(t *testing.T) {
+	url := provider(t, simulate.Options{})
+	text, err := run(t, "rate", "--find-max", "--url", url, "--key", "k", "--duration", "100ms", "--slo", "rate=150,p99=1ns", "--json")
+	if !errors.Is(err, errBroken) || !strings.Contains(text, `"value": 150,`) || strings.Contains(text, "rate ≥") {
+		t.Errorf("%v\n%s", err, text[:min(len(text), 3000)])
+	}
+}
+
+func TestAnEndpointThatOnlyFailsEndsWithAnError(t *testing.T) {
+	url := provider(t, simulate.Options{})
+	if text, err := run(t, "json", "--url", url, "--key", "k", "--duration", "200ms", "--streams", "2", "--simulate", "error=503", "--slo", "p99=1h"); !errors.Is(err, errBroken) {
+		t.Errorf("%v\n%s", err, text)
 	}
 }

@@ -22,6 +22,7 @@ type options struct {
 	url, key string
 	keyFile  string
 	direct   string
+	model    string
 	provider string
 	admin    string
 	pid      int
@@ -83,6 +84,7 @@ func (o *options) complete(args []string) error {
 		"--rate: want 0 to 200000 requests a second":              !(o.Rate >= 0 && o.Rate <= maxRate),
 		"--streams and --hold: want 0 to 200000":                  o.Streams < 0 || o.Streams > maxStreams || o.Hold < 0 || o.Hold > maxStreams,
 		"--duration: want 100ms to 24h":                           o.Duration < minDuration || o.Duration > maxDuration,
+		"--model: want 1 to 256 characters":                       len(o.model) == 0 || len(o.model) > 256,
 		"--tries: want 1 to 20":                                   o.tries < 1 || o.tries > 20,
 		"--timeout: want 1ms to 1h":                               o.timeout < time.Millisecond || o.timeout > time.Hour,
 		"--check: want auto, exact or form":                       o.check != "auto" && o.check != "exact" && o.check != "form",
@@ -111,6 +113,9 @@ func (o *options) complete(args []string) error {
 	}
 	if !o.remote {
 		for _, u := range []string{o.url, o.direct, o.provider, o.admin} {
+			if u != "" && !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") {
+				return fmt.Errorf("%s is no URL: write http://%s", u, u)
+			}
 			if u != "" && !(load.Endpoint{URL: u}).Loopback() {
 				return fmt.Errorf("%s is not on this machine: load goes there only with --yes-remote, and should only go to what is yours", u)
 			}

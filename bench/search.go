@@ -28,11 +28,21 @@ type trial func(ctx context.Context, value float64) (*report.Report, error)
 // is confirmed anew. A value is not within only if a second run says so as well:
 // one disturbance of the machine must not end the search far below the knee. It
 // returns the last report within, or the last one.
-func findMax(ctx context.Context, of string, start, most float64, try trial) (*report.Report, error) {
+func findMax(ctx context.Context, of string, start, most float64, try trial) (result *report.Report, err error) {
 	m := &report.Max{Of: of}
 	var best, last *report.Report
+	defer func() { // what was found until an error came is a result, too
+		if err != nil && last != nil {
+			last.Max, last.Valid = m, false
+			last.Invalid = append(last.Invalid, "the search ended early: "+err.Error())
+			result, err = last, nil
+		}
+	}()
 	once := func(v float64) (bool, error) {
 		r, err := try(ctx, v)
+		if err == nil && ctx.Err() != nil {
+			err = ctx.Err() // cut short, it says nothing of v
+		}
 		if err != nil {
 			return false, err
 		}
@@ -232,8 +242,8 @@ func streamsSearch(ctx context.Context, f *report.Frontier, most int, window fun
 }
 
 // notWhole says why a window of n streams is not whole: an answer that ended
-// badly after its head, a stall above ten gaps, or 0.1 % of streams that never
-// began.
+// badly after its head, a stall above ten gaps, 0.1 % of streams that never
+// began, or streams that were not open at once.
 func notWhole(r *report.Report, n int) string {
 	switch never := r.Errors - r.Broken; {
 	case r.Broken > 0:
@@ -242,6 +252,8 @@ func notWhole(r *report.Report, n int) string {
 		return fmt.Sprintf("%d streams stalled for more than %d ms", r.Stalls, boardStall*boardGap)
 	case float64(never) >= boardErrors*float64(n) && never > 0:
 		return fmt.Sprintf("%d streams never began", never)
+	case len(r.Invalid) > 0:
+		return strings.Join(r.Invalid, "; ")
 	}
 	return ""
 }

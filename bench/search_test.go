@@ -109,6 +109,7 @@ func TestSweepStopsWhereNothingIsClean(t *testing.T) {
 func TestStreamsSearchTakesTheBoardsGate(t *testing.T) {
 	for name, spoil := range map[string]func(r *report.Report, n int){
 		"10 streams stalled for more than 200 ms": func(r *report.Report, _ int) { r.Stalls = 10 },
+		"only 3 of 20 streams were open":          func(r *report.Report, _ int) { r.Invalid = []string{"only 3 of 20 streams were open"} },
 		"1 streams lacked events":                 func(r *report.Report, _ int) { r.Broken, r.Errors = 1, 1 },
 		"":                                        func(r *report.Report, n int) { r.Errors = int64(float64(n)*boardErrors) + 1 },
 	} {

@@ -34,6 +34,7 @@ export const options = {
   thresholds: {
     http_req_failed: ['rate==0'],
     stream_complete: ['rate==1'],
+    checks: ['rate==1'],
     dropped_iterations: ['count==0'],
     'http_req_duration{scenario:json}': ['p(99)<100'],
   },

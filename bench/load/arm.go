@@ -18,10 +18,14 @@ type arm struct {
 	begun    atomic.Int64 // answers of which an event came
 	open     atomic.Int64 // of which not yet ended
 	events   atomic.Int64 // content events, in the whole run
-	requests atomic.Int64 // due within the window: answered or failed
+	requests atomic.Int64 // due within the window, or in a closed loop under way in it: answered or failed
 	failed   atomic.Int64 // of which failed
 	broken   atomic.Int64 // failed after a 200 had come, in the whole run
 	stalls   atomic.Int64 // answers with a gap above Job.Stall
+	errors   atomic.Int64 // in the whole run
+
+	byClass  map[string]int64  // of errors; protected by run.mu
+	examples map[string]string // likewise
 
 	latency Histogram // due to last byte
 	head    Histogram // due to the head
@@ -32,6 +36,10 @@ type arm struct {
 
 	slices []slice // the window in equal parts, for series and intervals
 	run    *run
+}
+
+func newArm(r *run, e *endpoint, slices int) *arm {
+	return &arm{endpoint: e, run: r, slices: make([]slice, slices), byClass: map[string]int64{}, examples: map[string]string{}}
 }
 
 // slice is a part of the window.
@@ -73,8 +81,11 @@ func (a *arm) slice(at int64) *slice {
 func (a *arm) record(c *client, due, now int64, err error) {
 	r := a.run
 	at := due
-	if r.job.Loop == Streams {
+	switch from := r.from.Load(); {
+	case r.job.Loop == Streams:
 		at = now // streams begin before the window and are counted where they end
+	case r.job.Loop == Closed && due < from && now >= from:
+		at = from // it was under way when the window opened: left out, an answer that takes longer than a window would never count
 	}
 	s := a.slice(at)
 	counted := s != nil || r.job.Loop == Streams
@@ -94,7 +105,7 @@ func (a *arm) record(c *client, due, now int64, err error) {
 		if s != nil {
 			s.failed.Add(1)
 		}
-		r.fail(err)
+		a.fail(err)
 		return
 	}
 	a.finished.Add(1)

@@ -19,8 +19,12 @@ var phases = []struct{ name, simulate, body string }{
 	{"non_stream", "ttft=60s", `{"model":"simulated"}`},
 }
 
-// batch is how many clients are open at a time.
-const batch = 10
+const (
+	// batch is how many clients are open at a time.
+	batch = 10
+	// noticesEach is after how many clients the provider is asked what it noticed.
+	noticesEach = 4000
+)
 
 // cancel lets Streams clients leave in each phase, once the provider has their
 // requests, and asks it when it noticed.
@@ -31,24 +35,37 @@ func (r *run) cancel(ctx context.Context, res *Result) error {
 	ask := &http.Client{Transport: transport, Timeout: 5 * time.Second}
 
 	left := map[string]int64{} // id to the time of our close
+	seen := map[string]int64{}
+	asked := 0 // how many of left there were when we asked last
+	notices := func() error {
+		var list []simulate.Cancel
+		err := r.until(ctx, ask, "/sim/cancels", &list, func() bool {
+			for _, one := range list {
+				if _, ours := left[one.ID]; ours {
+					seen[one.ID] = one.At
+				}
+			}
+			return len(seen) >= len(left)
+		})
+		if errors.Is(err, errPatience) {
+			return nil // they are counted as never noticed
+		}
+		return err
+	}
 	for _, ph := range phases {
 		for i := 0; i < r.job.Streams; i += batch {
 			if err := r.leave(ctx, ask, left, ph.name, ph.simulate, ph.body, i, min(i+batch, r.job.Streams)); err != nil {
 				return err
 			}
-		}
-	}
-	seen := map[string]int64{}
-	var list []simulate.Cancel
-	err := r.until(ctx, ask, "/sim/cancels", &list, func() bool {
-		for _, one := range list {
-			if _, ours := left[one.ID]; ours {
-				seen[one.ID] = one.At
+			if len(left)-asked >= noticesEach { // the provider remembers some thousands
+				asked = len(left)
+				if err := notices(); err != nil {
+					return err
+				}
 			}
 		}
-		return len(seen) >= len(left)
-	})
-	if err != nil && !errors.Is(err, errPatience) {
+	}
+	if err := notices(); err != nil {
 		return err
 	}
 	res.Cancels = map[string]Summary{}
@@ -62,11 +79,14 @@ func (r *run) cancel(ctx context.Context, res *Result) error {
 			}
 			a.requests.Add(1)
 			if notice, ok := seen[r.cancelID(ph.name, i)]; ok {
+				if notice < at {
+					r.strange.Store(true)
+				}
 				h.Add(notice - at)
 			} else {
 				res.Never++
 				a.failed.Add(1)
-				r.fail(errNever)
+				a.fail(errNever)
 			}
 		}
 		res.Cancels[ph.name] = h.Summary()
@@ -97,12 +117,12 @@ func (r *run) leave(ctx context.Context, ask *http.Client, left map[string]int64
 		}
 		c, err := r.dial(ctx, a, i)
 		if err != nil {
-			r.fail(err)
+			a.fail(err)
 			continue
 		}
 		defer c.close()
 		if err := c.send(q, simulate.Now()); err != nil {
-			r.fail(err)
+			a.fail(err)
 			continue
 		}
 		open[id] = c
@@ -114,7 +134,7 @@ func (r *run) leave(ctx context.Context, ask *http.Client, left map[string]int64
 	if phase == "mid_stream" {
 		for id, c := range open {
 			if err := c.firstEvent(); err != nil {
-				r.fail(err)
+				a.fail(err)
 				delete(open, id)
 			}
 		}

@@ -35,6 +35,7 @@ type client struct {
 	onExact func(sent int64) // methods of this client, kept to spare their allocation
 	onForm  func()
 	now     int64 // of the read that brought what is looked at
+	began   int64 // due of the request whose answer is read
 	headAt  int64
 	firstAt int64 // first event with output
 	lastAt  int64 // last one
@@ -115,6 +116,7 @@ func (c *client) answer(q *query) error {
 		c.form.reset(q.terminal, q.stream)
 	}
 	c.headAt, c.firstAt, c.lastAt, c.largest = 0, 0, 0, 0
+	c.began = c.due.Load()
 	c.closing = true // until the answer has been read to its end
 	h, err := c.head()
 	if err != nil {
@@ -134,11 +136,16 @@ func (c *client) answer(q *query) error {
 	if err := c.body(h, feed); err != nil {
 		return err
 	}
-	c.closing = h.close
 	if q.want != nil {
-		return c.exact.end()
+		err = c.exact.end()
+	} else {
+		err = c.form.end()
 	}
-	return c.form.end()
+	if err == nil && c.r < c.w {
+		return errAfter // and the connection is of no use
+	}
+	c.closing = h.close
+	return err
 }
 
 func (c *client) feedExact(b []byte) error { return c.exact.feed(b, c.onExact) }
@@ -163,6 +170,9 @@ func (c *client) refused(h head) error {
 // exactEvent counts a content event of the simulated provider.
 func (c *client) exactEvent(sent int64) {
 	c.event()
+	if sent > c.now || sent < c.began {
+		c.run.strange.Store(true)
+	}
 	if r := c.run; c.asked.Load().stream && r.within(c.now) {
 		c.arm.delay.Add(c.now - sent)
 		if s := c.arm.slice(c.now); s != nil {

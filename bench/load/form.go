@@ -12,14 +12,16 @@ var (
 	errNotJSON    = errors.New("not JSON")
 	errNotStream  = errors.New("not an event stream")
 	errNothing    = errors.New("no output in the stream")
+	errAfter      = errors.New("more than the answer")
+	errUnchecked  = errors.New("JSON above 4 MiB, which is not checked")
 )
 
 // form checks an answer of a provider whose bytes nobody knows beforehand: a
 // stream must carry output, no error event, and the terminal event of its API
-// as its last; anything else must be JSON. A lost or altered event in between
+// as its last; anything else must be JSON and no error object. A lost or altered event in between
 // cannot be seen; only the simulated provider shows that.
 type form struct {
-	terminal []byte // what the terminal event's data begins with, or holds
+	terminal []byte // what the terminal event's data is or, where it is JSON, holds
 	stream   bool
 	line     []byte // the current line, its first maxLine bytes
 	held     []byte // a JSON answer, its first maxJSON bytes
@@ -27,6 +29,7 @@ type form struct {
 	done     bool // the terminal event came
 	output   bool // an event with output came
 	failed   bool
+	after    bool // an event came behind the terminal one
 }
 
 const (
@@ -73,17 +76,29 @@ func (f *form) see(line []byte) bool {
 	if !ok {
 		return false
 	}
-	value = bytes.TrimLeft(value, " ")
+	value = bytes.Trim(value, " ")
+	f.after = f.after || f.done
 	switch {
-	case bytes.HasPrefix(value, []byte(`{"error"`)):
+	case isError(value):
 		f.failed = true
-	case bytes.Contains(value, f.terminal):
+	case bytes.Equal(value, f.terminal), f.terminal[0] == '"' && bytes.Contains(value, f.terminal): // within a text its quotes would be escaped
 		f.done = true
 	case hasOutput(value):
 		f.output = true
 		return true
 	}
 	return false
+}
+
+// isError reports whether JSON is an object with an error in it.
+func isError(b []byte) bool {
+	if !bytes.Contains(b, []byte(`"error"`)) {
+		return false
+	}
+	var v struct {
+		Error json.RawMessage `json:"error"`
+	}
+	return json.Unmarshal(b, &v) == nil && len(v.Error) > 0 && string(v.Error) != "null"
 }
 
 // outputs are the fields that carry what a model says, thinks or calls, in the
@@ -117,12 +132,19 @@ func hasOutput(event []byte) bool {
 func (f *form) end() error {
 	switch {
 	case !f.stream:
-		if f.size <= maxJSON && !json.Valid(f.held) {
+		switch {
+		case f.size > maxJSON:
+			return errUnchecked
+		case !json.Valid(f.held):
 			return errNotJSON
+		case isError(f.held):
+			return errEvent
 		}
 		return nil
 	case f.failed:
 		return errEvent
+	case f.after:
+		return errAfter
 	case !f.done:
 		return errNoTerminal
 	case !f.output:

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// Histogram counts durations in nanoseconds up to 36 minutes with an error below
+// Histogram counts durations in nanoseconds up to 39 hours with an error below
 // 0.4 % (128 buckets for each power of two, as in an HdrHistogram of two
 // significant digits). It is our own because its Add is one atomic addition from
 // any goroutine: github.com/HdrHistogram/hdrhistogram-go wants a lock around it,
@@ -19,7 +19,7 @@ type Histogram struct {
 const (
 	subBits    = 7
 	subBuckets = 1 << subBits
-	maxBits    = 41
+	maxBits    = 47
 	buckets    = (maxBits - subBits + 1) * subBuckets
 	maxValue   = 1<<maxBits - 1
 )
@@ -92,33 +92,40 @@ func (h *Histogram) Summary() Summary {
 	for i := range h.counts {
 		n := h.counts[i].Load()
 		if n > 0 && s.Count == 0 {
-			s.Min = float64(valueOf(i)) / 1e9
+			s.Min = h.value(i)
 		}
 		s.Count += n
-		sum += float64(n) * float64(valueOf(i))
+		sum += float64(n) * h.value(i)
 	}
 	if s.Count == 0 {
 		return s
 	}
-	s.Mean, s.Max = sum/float64(s.Count)/1e9, float64(h.max.Load())/1e9
+	s.Max = float64(h.max.Load()) / 1e9
+	s.Mean = min(sum/float64(s.Count), s.Max)
 	v := h.quantiles(s.Count, 0.5, 0.9, 0.95, 0.99, 0.999)
 	s.P50, s.P90, s.P95, s.P99, s.P999 = v[0], v[1], v[2], v[3], v[4]
 	return s
 }
 
-// quantiles returns the values, in seconds, at ascending shares of total.
+// value is what a bucket stands for, in seconds: never above the maximum.
+func (h *Histogram) value(bucket int) float64 {
+	return float64(min(valueOf(bucket), h.max.Load())) / 1e9
+}
+
+// quantiles returns the values, in seconds, at ascending shares of total: the
+// smallest that at least such a share does not exceed.
 func (h *Histogram) quantiles(total uint64, at ...float64) []float64 {
 	v := make([]float64, len(at))
 	var sum uint64
 	bucket := -1
 	for k, q := range at {
-		rank := min(uint64(q*float64(total))+1, total)
+		rank := min(max(uint64(math.Ceil(q*float64(total)-1e-9)), 1), total)
 		for sum < rank && bucket < buckets-1 {
 			bucket++
 			sum += h.counts[bucket].Load()
 		}
 		if sum > 0 {
-			v[k] = min(float64(valueOf(bucket)), float64(h.max.Load())) / 1e9
+			v[k] = h.value(bucket)
 		}
 	}
 	return v
@@ -153,7 +160,7 @@ func (h *Histogram) Curve() []Point {
 		if q < next {
 			continue
 		}
-		curve = append(curve, Point{Q: q, Value: min(float64(valueOf(i)), float64(h.max.Load())) / 1e9, Count: sum})
+		curve = append(curve, Point{Q: q, Value: h.value(i), Count: sum})
 		for next <= q && q < 1 {
 			tick++
 			next = 1 - math.Ldexp(1-float64(tick%5)/10, -(tick/5))

@@ -46,6 +46,7 @@ type Job struct {
 	Endpoint Endpoint  `json:"endpoint"`
 	Direct   *Endpoint `json:"direct"` // gets the same load in turns, to be compared with
 	Requests []Request `json:"requests"`
+	Model    string    `json:"model"`   // that requests name; "": as they are
 	Exact    bool      `json:"exact"`   // the simulated provider answers: check every byte
 	Streams  int       `json:"streams"` // closed: connections; open: at most as many; streams: streams, half of them direct where there are two endpoints; cancel: clients in each phase
 	Rate     float64   `json:"rate"`    // requests a second to each endpoint, loop open
@@ -88,15 +89,14 @@ type run struct {
 	sends    atomic.Int64 // within the window
 	late     atomic.Int64 // of which more than muchLate
 	notSent  atomic.Int64 // no connection was to be had
-	errors   atomic.Int64
+	errors   atomic.Int64 // of all arms
 	reads    atomic.Int64
+	strange  atomic.Bool    // times that the provider wrote are not of our clock
 	wg       sync.WaitGroup // goroutines that own a connection
 
-	mu       sync.Mutex // protects what follows
-	stopped  bool
-	clients  map[*client]struct{}
-	byClass  map[string]int64
-	examples map[string]string
+	mu      sync.Mutex // protects what follows
+	stopped bool
+	clients map[*client]struct{}
 }
 
 const (
@@ -118,7 +118,8 @@ func Alone() {
 
 // Run executes a job to its end. Whatever the endpoint does, it returns at the
 // latest when Ramp, Settle, Window, the longest answer and Timeout have passed,
-// and some seconds.
+// and some seconds. Where ctx ends within the window it returns what was seen so
+// far, which is not valid.
 func Run(ctx context.Context, job Job) (Result, error) {
 	r, err := newRun(job)
 	if err != nil {
@@ -148,6 +149,11 @@ func Run(ctx context.Context, job Job) (Result, error) {
 	}
 	release()
 	r.wg.Wait()
+	if now := simulate.Now(); errors.Is(err, context.Canceled) && r.from.Load() != 0 && now > r.from.Load() {
+		res.Seconds = float64(min(now, r.to.Load())-r.from.Load()) / 1e9
+		res.Invalid = append(res.Invalid, fmt.Sprintf("interrupted after %s of %s", time.Duration(res.Seconds*1e9).Round(time.Millisecond), job.Window))
+		err = nil
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -173,7 +179,7 @@ func newRun(job Job) (*run, error) {
 	}
 	r := &run{
 		job: job, nonce: fmt.Sprintf("b%x", simulate.Now()), done: make(chan struct{}), began: simulate.Now(),
-		clients: map[*client]struct{}{}, byClass: map[string]int64{}, examples: map[string]string{},
+		clients: map[*client]struct{}{},
 	}
 	endpoints := []Endpoint{job.Endpoint}
 	if job.Direct != nil && job.Loop != Cancel {
@@ -184,7 +190,7 @@ func newRun(job Job) (*run, error) {
 		if err != nil {
 			return nil, err
 		}
-		a := &arm{endpoint: resolved, run: r, slices: make([]slice, slicesOf(job.Window, len(endpoints) > 1))}
+		a := newArm(r, resolved, slicesOf(job.Window, len(endpoints) > 1))
 		var queries []*query
 		for i := range job.Requests {
 			q, err := r.query(resolved, &job.Requests[i], fmt.Sprintf("%s.%d", r.nonce, i), "")
@@ -303,21 +309,23 @@ func (r *run) stop() {
 }
 
 // fail counts an error by its class and keeps what the first one said.
-func (r *run) fail(err error) {
+func (a *arm) fail(err error) {
+	r := a.run
 	r.errors.Add(1)
+	a.errors.Add(1)
 	class, said := classify(err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.byClass[class]; !ok && len(r.byClass) >= maxClasses {
+	if _, ok := a.byClass[class]; !ok && len(a.byClass) >= maxClasses {
 		class = "other"
 	}
-	if r.byClass[class]++; r.byClass[class] == 1 {
-		for _, a := range r.arms {
-			if key := a.endpoint.Key; key != "" {
+	if a.byClass[class]++; a.byClass[class] == 1 {
+		for _, b := range r.arms {
+			if key := b.endpoint.Key; key != "" {
 				said = strings.ReplaceAll(said, key, "***")
 			}
 		}
-		r.examples[class] = said
+		a.examples[class] = said
 	}
 }
 
@@ -340,7 +348,7 @@ func classify(err error) (class, said string) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "cut", said
 	}
-	for _, known := range []error{errDiffers, errIncomplete, errTooLong, errNoTerminal, errEvent, errNotJSON, errNotStream, errNothing, errNever} {
+	for _, known := range []error{errDiffers, errIncomplete, errTooLong, errAfter, errNoTerminal, errEvent, errNotJSON, errUnchecked, errNotStream, errNothing, errNever} {
 		if errors.Is(err, known) {
 			return known.Error(), said
 		}

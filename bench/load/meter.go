@@ -99,10 +99,11 @@ type reading struct {
 
 func (r *run) read() (s reading, err error) {
 	a := r.arms[0]
-	if s.peer, err = r.meter.cpu(context.Background()); err != nil {
+	s.peer, err = r.meter.cpu(context.Background())
+	s.at, s.finished, s.events = simulate.Now(), a.finished.Load(), a.events.Load()
+	if err != nil {
 		return s, err
 	}
-	s.at, s.finished, s.events = simulate.Now(), a.finished.Load(), a.events.Load()
 	if s.provider, err = cpu(r.meter.provider); err != nil {
 		return s, err
 	}

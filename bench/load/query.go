@@ -20,6 +20,15 @@ type Request struct {
 	Length   Duration `json:"length"`   // what an answer takes by plan, added to the time it is given
 }
 
+// For returns the request for a model: requests name "simulated" by themselves.
+func (q Request) For(model string) Request {
+	if model != "" {
+		name, _ := json.Marshal(model) // a string always can be
+		q.Body = strings.Replace(q.Body, `"model":"simulated"`, `"model":`+string(name), 1)
+	}
+	return q
+}
+
 // query is a Request ready to be sent, and its answer.
 type query struct {
 	raw      []byte
@@ -47,6 +56,8 @@ func terminalOf(path string) []byte {
 
 // query builds a request to e whose X-Simulate is q's with more added.
 func (r *run) query(e *endpoint, q *Request, id, more string) (*query, error) {
+	named := q.For(r.job.Model)
+	q = &named
 	var body struct {
 		Stream bool `json:"stream"`
 	}

@@ -10,22 +10,30 @@ type Result struct {
 	Measures
 	ByClass  map[string]int64  `json:"errors_by_class"`          // in the whole run, warm-up included
 	Examples map[string]string `json:"error_examples,omitempty"` // what the first of each class said
-	Errors   int64             `json:"errors"`                   // all of them
+	Errors   int64             `json:"errors"`                   // all of them; a direct endpoint's are apart
 	Valid    bool              `json:"valid"`
 	Invalid  []string          `json:"invalid,omitempty"` // why not
 	Lag      Summary           `json:"lag"`               // of our sending behind the due time
 	Sends    int64             `json:"sends"`
 	Late     int64             `json:"late_sends"` // of which more than 10 ms
 	NotSent  int64             `json:"not_sent"`
-	Seconds  float64           `json:"seconds"` // length of the window
+	Open     int64             `json:"streams_open"` // of loop streams, of both endpoints: the fewest at the window's ends
+	Seconds  float64           `json:"seconds"`      // length of the window
 	Cost     Cost              `json:"cost"`
 	Memory   Memory            `json:"memory"`
 
 	Cancels map[string]Summary `json:"cancels,omitempty"` // by phase: our close to the provider's notice
 	Never   int64              `json:"never_noticed"`     // cancels that it did not notice
 
-	Direct *Measures        `json:"direct,omitempty"`
-	Added  map[string]Added `json:"added,omitempty"` // by measure: latency, ttft, delay
+	// OtherClock: the times that the provider wrote into its events are not of
+	// this machine's clock, so that nothing is known of their delay.
+	OtherClock bool `json:"other_clock,omitempty"`
+
+	Direct        *Measures        `json:"direct,omitempty"`
+	DirectErrors  int64            `json:"direct_errors,omitempty"`
+	DirectByClass map[string]int64 `json:"direct_errors_by_class,omitempty"`
+
+	Added map[string]Added `json:"added,omitempty"` // by measure: latency, ttft, delay
 }
 
 // Measures are what one endpoint showed. All times are in seconds.
@@ -93,15 +101,28 @@ func (res *Result) cost(before, after reading) {
 
 // complete adds what the arms counted. All goroutines have ended.
 func (r *run) complete(res *Result) {
-	res.ByClass, res.Examples, res.Errors = r.byClass, r.examples, r.errors.Load()
+	a := r.arms[0]
+	res.ByClass, res.Examples, res.Errors = a.byClass, a.examples, a.errors.Load()
+	res.OtherClock = r.strange.Load()
+	if res.OtherClock {
+		for _, a := range r.arms {
+			a.delay = Histogram{}
+			for i := range a.slices {
+				a.slices[i].delay, a.slices[i].delays = Histogram{}, sample{}
+			}
+		}
+		if r.job.Loop == Cancel {
+			res.Invalid = append(res.Invalid, "the provider's clock is another one than ours: when it noticed is not known")
+		}
+	}
 	res.Lag, res.Sends, res.Late, res.NotSent = r.lag.Summary(), r.sends.Load(), r.late.Load(), r.notSent.Load()
-	res.Measures = r.arms[0].measures()
+	res.Measures = a.measures()
 	if len(r.arms) == 2 {
 		direct := r.arms[1].measures()
-		res.Direct = &direct
+		res.Direct, res.DirectErrors, res.DirectByClass = &direct, r.arms[1].errors.Load(), r.arms[1].byClass
 		res.Added = compare(r.arms[0], r.arms[1])
 	}
-	res.Invalid = r.invalid(res)
+	res.Invalid = append(res.Invalid, r.invalid(res)...)
 	res.Valid = len(res.Invalid) == 0
 }
 

@@ -65,6 +65,7 @@ func (r *run) streams(ctx context.Context, res *Result) (err error) {
 		}
 	}
 	r.opens(simulate.Now())
+	res.Open = r.openStreams()
 	a := r.arms[0]
 	res.Memory.Streams = a.open.Load()
 	if r.job.Memory {
@@ -74,6 +75,10 @@ func (r *run) streams(ctx context.Context, res *Result) (err error) {
 	}
 	if err := r.measure(ctx, res); err != nil {
 		return err
+	}
+	res.Open = min(res.Open, r.openStreams())
+	if missing := int64(n) - r.errors.Load() - res.Open; missing > 0 {
+		res.Invalid = append(res.Invalid, fmt.Sprintf("only %d of %d streams were open throughout the window: the others began late or ended early", res.Open, n))
 	}
 	if r.job.Memory {
 		res.Memory.Later, err = r.meter.memory(ctx)
@@ -88,6 +93,14 @@ func (r *run) waiting(n int) bool {
 		begun += a.begun.Load()
 	}
 	return begun < int64(n)
+}
+
+// openStreams counts the streams that have begun and not ended.
+func (r *run) openStreams() (n int64) {
+	for _, a := range r.arms {
+		n += a.open.Load()
+	}
+	return n
 }
 
 // one runs the i-th stream on a connection of its own.
@@ -153,7 +166,7 @@ func (r *run) hold(ctx context.Context, n int, ttft time.Duration) (release func
 		return func() {}, err
 	}
 	// An arm of their own: they are no part of what is measured.
-	a := &arm{endpoint: e, run: r, slices: make([]slice, 1)}
+	a := newArm(r, e, 1)
 	clients := make(chan *client, n)
 	gone := make(chan struct{})
 	for i := range n {
@@ -163,7 +176,7 @@ func (r *run) hold(ctx context.Context, n int, ttft time.Duration) (release func
 		r.wg.Go(func() {
 			c, err := r.dial(ctx, a, i)
 			if err != nil {
-				r.fail(fmt.Errorf("held stream: %w", err))
+				r.arms[0].fail(fmt.Errorf("held stream: %w", err))
 				return
 			}
 			defer c.close()
@@ -173,7 +186,7 @@ func (r *run) hold(ctx context.Context, n int, ttft time.Duration) (release func
 			case <-gone: // we ended it
 			default:
 				if !r.isStopped() {
-					r.fail(fmt.Errorf("held stream ended: %w", errOr(err, errIncomplete)))
+					r.arms[0].fail(fmt.Errorf("held stream ended: %w", errOr(err, errIncomplete)))
 				}
 			}
 		})
@@ -197,7 +210,7 @@ func (r *run) hold(ctx context.Context, n int, ttft time.Duration) (release func
 	if begun := a.begun.Load(); begun < int64(n) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return release, fmt.Errorf("hold: %d of %d streams began: %v %v", begun, n, r.byClass, r.examples)
+		return release, fmt.Errorf("hold: %d of %d streams began: %v %v", begun, n, r.arms[0].byClass, r.arms[0].examples)
 	}
 	return release, nil
 }

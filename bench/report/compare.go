@@ -67,6 +67,19 @@ func compare(w io.Writer, a, b *Report) error {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", name, show(x), show(y), ratio)
 	}
 	row("requests/s", a.Rate, b.Rate, Number)
+	if f, g := a.Frontier, b.Frontier; f != nil && g != nil {
+		for i := range min(len(f.Readings), len(g.Readings)) {
+			name := "requests/s, no bound"
+			if bound := f.Readings[i].Bound; bound > 0 {
+				name = "requests/s, p99 < " + Duration(bound)
+			}
+			row(name, f.Readings[i].Rate, g.Readings[i].Rate, Number)
+		}
+		row("streams whole", float64(f.Streams), float64(g.Streams), Number)
+	}
+	if m, n := a.Max, b.Max; m != nil && n != nil {
+		row("highest "+m.Of, m.Value, n.Value, Number)
+	}
 	row("errors", float64(a.Errors), float64(b.Errors), Number)
 	for _, m := range []struct {
 		name string
@@ -103,6 +116,16 @@ func compare(w io.Writer, a, b *Report) error {
 	for _, r := range []*Report{a, b} {
 		if !r.Valid {
 			fmt.Fprintf(w, "NOT VALID: the run of %s: %v\n", r.Started.Format("01-02 15:04"), r.Invalid)
+		}
+	}
+	for _, of := range []struct {
+		what string
+		a, b any
+	}{
+		{"loop", a.Loop, b.Loop}, {"rate asked for", a.TargetRate, b.TargetRate}, {"streams", a.Streams, b.Streams}, {"streams held", a.Hold, b.Hold}, {"answers checked", a.Checked, b.Checked},
+	} {
+		if of.a != of.b {
+			fmt.Fprintf(w, "NOT THE SAME LOAD: %s %v and %v\n", of.what, of.a, of.b)
 		}
 	}
 	if a.Environment.CPU != b.Environment.CPU || a.Environment.Cores != b.Environment.Cores || a.Environment.Kernel != b.Environment.Kernel {

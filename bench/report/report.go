@@ -23,7 +23,7 @@ type Report struct {
 	load.Result
 	Loop        load.Loop   `json:"loop"`
 	Checked     string      `json:"checked"`     // to the last byte, or by form
-	Rate        float64     `json:"rate"`        // requests finished a second
+	Rate        float64     `json:"rate"`        // requests answered whole within the window, a second
 	TargetRate  float64     `json:"target_rate"` // asked for; 0: as many as go
 	Streams     int         `json:"streams"`
 	Hold        int         `json:"hold,omitempty"`
@@ -144,12 +144,15 @@ func (r *Report) Passed() bool {
 	return r.Valid
 }
 
-// ErrorShare is the part of the requests that failed.
+// ErrorShare is the part of the window's requests that failed.
 func (r *Report) ErrorShare() float64 {
-	if r.Errors == 0 {
-		return 0
+	switch {
+	case r.Failed > 0:
+		return float64(r.Failed) / float64(max(r.Requests, r.Failed))
+	case r.Requests == 0 && r.Errors > 0:
+		return 1
 	}
-	return float64(r.Errors) / float64(max(r.Requests, r.Errors))
+	return 0
 }
 
 // Duration prints seconds with three digits.

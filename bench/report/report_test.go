@@ -33,7 +33,7 @@ func TestParseSLO(t *testing.T) {
 			t.Errorf("got %v, want %v", got[i], want[i])
 		}
 	}
-	for _, bad := range []string{"p99", "p99=5", "p99=-1s", "errors=x", "errors=-1", "rate=NaN", "latency=1s", "added_p90=1s", "added_gap_p50=1s", "p98=1s", "x_p50=1s", "=1"} {
+	for _, bad := range []string{"p99", "p99=5", "p99=-1s", "errors=x", "errors=-1", "rate=NaN", "latency=1s", "added_p90=1s", "added_gap_p50=1s", "p98=1s", "errors=5", "errors=101%", "x_p50=1s", "=1"} {
 		if got, err := ParseSLO(bad); err == nil {
 			t.Errorf("%q is taken: %v", bad, got)
 		}
@@ -49,7 +49,7 @@ func FuzzParseSLO(f *testing.F) {
 		}
 		r := &Report{}
 		r.Judge(bounds)
-		if len(r.Verdicts) != len(bounds) {
+		if n := len(r.Verdicts); n != len(bounds) && n != len(bounds)+1 { // errors=0 where none is named
 			t.Fatalf("%d verdicts of %d bounds", len(r.Verdicts), len(bounds))
 		}
 	})
@@ -91,9 +91,23 @@ func TestJudge(t *testing.T) {
 		t.Error("passed with broken bounds")
 	}
 	r.Judge(bounds[:1])
+	if r.Passed() {
+		t.Error("passed with errors that no bound allows")
+	}
+	r.Failed, r.Errors = 0, 1 // before the window
+	if r.Judge(nil); r.Passed() || r.Verdicts[0].Text != "0 of 1000 (0 %) and 1 outside the window" {
+		t.Errorf("%+v", r.Verdicts)
+	}
+	r.Errors = 0
+	r.Judge(bounds[:1])
 	if !r.Passed() {
 		t.Error("not passed within all bounds")
 	}
+	r.Memory.Open = 0
+	if r.Judge(bounds[len(bounds)-1:]); r.Passed() {
+		t.Error("within a bound of memory that nobody read")
+	}
+	r.Judge(nil)
 	if r.Valid = false; r.Passed() {
 		t.Error("an invalid run passed")
 	}
@@ -106,7 +120,7 @@ func sampled() *Report {
 		h.Add(1e6 + i*2e4)
 	}
 	r := &Report{Scenario: "json", About: "an <example>", Started: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), Rate: 500, TargetRate: 500, Loop: load.Open, Checked: "to the last byte"}
-	r.Requests, r.Errors, r.Valid, r.Seconds = 1000, 5, true, 2
+	r.Requests, r.Errors, r.Failed, r.Valid, r.Seconds = 1000, 5, 5, true, 2
 	r.Latency = load.Summary{Count: 995, Min: 0.001, Mean: 0.003, P50: 0.002, P90: 0.01, P95: 0.015, P99: 0.02, P999: 0.021, Max: 0.022}
 	r.ByClass, r.Examples = map[string]int64{"cut": 5}, map[string]string{"cut": "EOF <b>"}
 	r.Added = map[string]load.Added{"latency": {P50: load.Interval{Value: 150e-6, Low: 140e-6, High: 160e-6}, P99: load.Interval{Value: 1e-3, Low: -1e-4, High: 2e-3}}}

@@ -30,7 +30,11 @@ func (r *Report) Text(w io.Writer) error {
 		rate = fmt.Sprintf(", %s/s%s", Number(r.Rate), target)
 	}
 	p.row("Requests", "[total, rate, checked]", "%d%s, %s", r.Requests, rate, r.Checked)
-	p.row("Errors", "[count, share]", "%d, %s %%", r.Errors, Number(r.ErrorShare()*100))
+	outside := ""
+	if r.Errors > r.Failed {
+		outside = fmt.Sprintf(" of the window's; %d outside it", r.Errors-r.Failed)
+	}
+	p.row("Errors", "[count, share]", "%d, %s %%%s", r.Errors, Number(r.ErrorShare()*100), outside)
 	for _, class := range slices.Sorted(maps.Keys(r.ByClass)) {
 		said := ""
 		if s := strings.Join(strings.Fields(r.Examples[class]), " "); s != "" && s != class {
@@ -43,12 +47,18 @@ func (r *Report) Text(w io.Writer) error {
 	p.times("Head", "", r.Head)
 	p.times("TTFT", "", r.TTFT)
 	p.times("Event gap", "", r.Gap)
+	if r.OtherClock {
+		p.row("Event delay", "", "not measured: the provider's clock is another one than ours")
+	}
 	p.times("Event delay", "", r.Delay)
 	p.times("Connect", "", r.Connect)
 	for _, phase := range slices.Sorted(maps.Keys(r.Cancels)) {
 		p.times(strings.ReplaceAll(phase, "_", " "), "", r.Cancels[phase])
 	}
 	if d := r.Direct; d != nil {
+		if r.DirectErrors > 0 {
+			p.row("Direct errors", "", "%d: %v", r.DirectErrors, r.DirectByClass)
+		}
 		p.times("Direct", heads, d.Latency)
 		p.times("  TTFT", "", d.TTFT)
 		p.times("  delay", "", d.Delay)

@@ -11,6 +11,7 @@ import (
 const (
 	maxEvents   = 1_000_000 // the index in an event has six digits
 	maxSize     = 64 << 20
+	maxAnswer   = 256 << 20
 	maxDuration = 10 * time.Minute
 	maxTokens   = 1 << 30
 	maxID       = 64
@@ -70,6 +71,32 @@ func (p Profile) withDefaults() Profile {
 	return p
 }
 
+// check holds a profile to the bounds of X-Simulate.
+func (p *Profile) check() error {
+	for name, d := range map[string]time.Duration{"ttft": p.TTFT, "head": p.Head, "gap": p.Gap, "jitter": p.Jitter, "hold": p.Hold} {
+		if d < 0 || d > maxDuration {
+			return fmt.Errorf("%s %s: want 0 to %s", name, d, maxDuration)
+		}
+	}
+	for name, n := range map[string]struct{ value, low, high int }{
+		"events": {p.Events, 0, maxEvents}, "size": {p.Size, 0, maxSize}, "prompt": {p.Prompt, 0, maxTokens}, "cached": {p.Cached, 0, maxTokens}, "retry": {p.Retry, 0, 3600},
+	} {
+		if n.value < n.low || n.value > n.high {
+			return fmt.Errorf("%s %d: want %d to %d", name, n.value, n.low, n.high)
+		}
+	}
+	if p.Error != 0 && (p.Error < 400 || p.Error > 599) {
+		return fmt.Errorf("error %d: want a status from 400 to 599", p.Error)
+	}
+	if !(p.Sigma >= 0 && p.Sigma <= maxSigma) {
+		return fmt.Errorf("sigma %g: want a number above 0, at most %g", p.Sigma, float64(maxSigma))
+	}
+	if int64(p.Events)*int64(p.Size) > maxAnswer {
+		return fmt.Errorf("events=%d,size=%d: an answer of more than %d MiB", p.Events, p.Size, maxAnswer>>20)
+	}
+	return nil
+}
+
 // ParseProfile applies the value of an X-Simulate header to base:
 //
 //	ttft=150ms,head=10ms,gap=20ms,jitter=5ms,dist=lognormal,sigma=0.7,hold=2s,
@@ -94,6 +121,9 @@ func ParseProfile(base Profile, header []byte) (Profile, error) {
 		if err := p.set(key, value); err != nil {
 			return base, fmt.Errorf("X-Simulate %s=%q: %w", key, value, err)
 		}
+	}
+	if err := p.check(); err != nil {
+		return base, fmt.Errorf("X-Simulate: %w", err)
 	}
 	return p, nil
 }

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,25 @@ func FuzzParseHead(f *testing.F) {
 			t.Fatalf("a head without a route: %q", b)
 		}
 	})
+}
+
+func TestAProfileOutOfBoundsIsRefusedAtTheStart(t *testing.T) {
+	for want, p := range map[string]Profile{
+		"jitter -5ms: want 0 to 10m0s":                              {Jitter: -5 * time.Millisecond},
+		"jitter 2000000h0m0s: want 0 to 10m0s":                      {Jitter: 2000000 * time.Hour},
+		"ttft -1s: want 0 to 10m0s":                                 {TTFT: -time.Second},
+		"gap -1s: want 0 to 10m0s":                                  {Gap: -time.Second},
+		"prompt -5: want 0 to 1073741824":                           {Prompt: -5},
+		"sigma -3: want a number above 0, at most 3":                {Sigma: -3},
+		"error 200: want a status from 400 to 599":                  {Error: 200},
+		"events=1000,size=60000000: an answer of more than 256 MiB": {Events: 1000, Size: 60_000_000},
+		"events 1000001: want 0 to 1000000":                         {Events: maxEvents + 1},
+	} {
+		var usage usageError
+		if _, err := New(Options{Profile: p}); err == nil || err.Error() != want || !errors.As(err, &usage) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
 }
 
 func TestHotPathDoesNotAllocate(t *testing.T) {

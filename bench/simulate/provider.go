@@ -39,11 +39,8 @@ type Provider struct {
 func New(options Options) (*Provider, error) {
 	options.Profile = options.Profile.withDefaults()
 	p := &options.Profile
-	if p.Events < 0 || p.Events > maxEvents || p.Size < 0 || p.Size > maxSize {
-		return nil, fmt.Errorf("events %d, size %d: want 0 to %d, 0 to %d", p.Events, p.Size, maxEvents, maxSize)
-	}
-	if p.Error != 0 && (p.Error < 400 || p.Error > 599) {
-		return nil, fmt.Errorf("error %d: want a status from 400 to 599", p.Error)
+	if err := p.check(); err != nil {
+		return nil, usageError{err}
 	}
 	return &Provider{
 		options: options,
