@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,8 +16,9 @@ type Step struct {
 }
 
 // Pending returns what is missing for s on the server, in order: migrations
-// that have not been applied and changed times to live. A migration that was
-// applied in another form than this program ships is an error.
+// that have not been applied, or whose table has gone since, and changed times to
+// live. A migration that was applied in another form than this program ships is
+// an error, and so is a table of somebody else's in the place of one.
 func (c *Conn) Pending(ctx context.Context, s Schema) ([]Step, error) {
 	migrations, err := s.Migrations()
 	if err != nil {
@@ -26,12 +28,24 @@ func (c *Conn) Pending(ctx context.Context, s Schema) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	tables, err := c.tables(ctx, s.Name)
+	if err != nil {
+		return nil, err
+	}
 	var steps []Step
 	for _, m := range migrations {
 		sum, ok := applied[m.Version]
-		if !ok {
+		there := m.Table == "" || tables[m.Table] != nil
+		switch {
+		case ok && sum == m.Checksum && there:
+		case !ok || sum == m.Checksum: // statements can be repeated
+			if there && !ok {
+				if lacking := slices.DeleteFunc(m.columns(), func(name string) bool { return tables[m.Table][name] }); len(lacking) > 0 {
+					return nil, fmt.Errorf("the table %s.%s was made by something else and lacks %s: rename or drop it, and run `relay migrate` again", s.Name, m.Table, strings.Join(lacking, ", "))
+				}
+			}
 			steps = append(steps, Step{m.Version, m.Name, m.SQL})
-		} else if sum != m.Checksum {
+		default:
 			return nil, fmt.Errorf("migration %04d_%s was applied in another form than this version ships: compare the tables by hand, then delete its row from %s.schema_migrations", m.Version, m.Name, s.Name)
 		}
 	}
@@ -46,6 +60,22 @@ func (c *Conn) Pending(ctx context.Context, s Schema) ([]Step, error) {
 		}
 	}
 	return steps, nil
+}
+
+// tables returns the columns of each table and view of a database.
+func (c *Conn) tables(ctx context.Context, database string) (map[string]map[string]bool, error) {
+	rows, err := c.strings(ctx, 2, "SELECT table, name FROM system.columns WHERE database = "+literal(database))
+	if err != nil {
+		return nil, fmt.Errorf("look for the tables there are: %w", c.Explain(err))
+	}
+	tables := map[string]map[string]bool{}
+	for _, r := range rows {
+		if tables[r[0]] == nil {
+			tables[r[0]] = map[string]bool{}
+		}
+		tables[r[0]][r[1]] = true
+	}
+	return tables, nil
 }
 
 // applied returns the checksums of the migrations that were applied.

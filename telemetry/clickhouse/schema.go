@@ -37,6 +37,7 @@ type Migration struct {
 	Name     string
 	SQL      string
 	Checksum string // SHA-256 of the shipped file, in hex
+	Table    string // that it makes or changes; "": the database
 }
 
 // Migrations returns the statements for s in the order of their numbers.
@@ -69,9 +70,29 @@ func (s Schema) Migrations() ([]Migration, error) {
 			return nil, fmt.Errorf("migration %s: %w", file, err)
 		}
 		sum := sha256.Sum256(data)
-		list = append(list, Migration{version, name, strings.TrimSpace(sql.String()), hex.EncodeToString(sum[:])})
+		m := Migration{Version: version, Name: name, SQL: strings.TrimSpace(sql.String()), Checksum: hex.EncodeToString(sum[:])}
+		if _, rest, ok := strings.Cut(m.SQL, s.Database()+"."); ok {
+			m.Table = rest[:len(rest)-len(strings.TrimLeft(rest, "abcdefghijklmnopqrstuvwxyz_0123456789"))]
+		}
+		list = append(list, m)
 	}
 	return list, nil
+}
+
+// columns are those of the table that the statement makes; none where it makes
+// a table like another, or none.
+func (m *Migration) columns() (names []string) {
+	_, list, ok := strings.Cut(m.SQL, "\n(\n")
+	if !ok || !strings.Contains(m.SQL, "CREATE TABLE ") {
+		return nil
+	}
+	list, _, _ = strings.Cut(list, "\n)")
+	for line := range strings.Lines(list) {
+		if name, _, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name != "INDEX" && name != "--" {
+			names = append(names, strings.Trim(name, "`"))
+		}
+	}
+	return names
 }
 
 // What follows are the fields of the templates.

@@ -120,3 +120,44 @@ func TestProbeSaysWhatIsThereAndWhatIsMissing(t *testing.T) {
 		t.Errorf("not configured: %+v", f)
 	}
 }
+
+func TestATableThatHasGoneIsMadeAgain(t *testing.T) {
+	s := chtest.Start(t)
+	conn := dialed(t, s)
+	schema := Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day, BodyRetention: 7 * day}
+	apply(t, conn, schema)
+	for _, c := range []struct{ drop, want string }{
+		{"DROP TABLE relay.request_log", "request_log request_log_tries"},
+		{"DROP VIEW relay.usage_1h_mv", "usage_1h_mv"},
+		{"DROP TABLE relay.request_bodies", "request_bodies"},
+		{"DROP TABLE relay.schema_migrations", "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies"},
+	} {
+		s.Query(c.drop)
+		if got := strings.Join(apply(t, conn, schema), " "); got != c.want {
+			t.Errorf("after %s: applied %s", c.drop, got)
+		}
+		if got := apply(t, conn, schema); len(got) != 0 {
+			t.Errorf("after %s: applied again: %q", c.drop, got)
+		}
+	}
+	if got := s.Query("SELECT count() FROM system.columns WHERE database = 'relay' AND table = 'request_log' AND name IN ('tries.failure', 'trace_id')"); got != "2" {
+		t.Errorf("%s of the columns that came later", got)
+	}
+}
+
+func TestATableOfSomebodyElsesIsNotTakenForTheLog(t *testing.T) {
+	s := chtest.Start(t)
+	s.Query("CREATE DATABASE relay")
+	s.Query("CREATE TABLE relay.request_log (ts DateTime, id UUID, model String) ENGINE = MergeTree ORDER BY ts")
+	conn := dialed(t, s)
+	schema := Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day, BodyRetention: 7 * day}
+	_, err := conn.Pending(t.Context(), schema)
+	if err == nil || !strings.HasPrefix(err.Error(), "the table relay.request_log was made by something else and lacks instance, client_request_id, tenant, key_id,") ||
+		!strings.HasSuffix(err.Error(), "request_id, cost_usd: rename or drop it, and run `relay migrate` again") {
+		t.Fatal(err)
+	}
+	s.Query("RENAME TABLE relay.request_log TO relay.theirs")
+	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies" {
+		t.Errorf("applied %s", got)
+	}
+}
