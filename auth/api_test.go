@@ -108,6 +108,15 @@ func TestTheAPIDoesWhatTheCommandsDo(t *testing.T) {
 			if status, body := c.do("POST", "/api/keys/restore", backup); status != 409 || !strings.Contains(body, "was revoked") {
 				t.Errorf("a restore brought a revoked key back: %d %s", status, body)
 			}
+			if status, body := c.do("POST", "/api/keys/restore?replace=true", backup); status != 201 || !strings.Contains(body, `"revoked":"`) {
+				t.Errorf("a backup from before a revocation: %d %s", status, body)
+			}
+			if status, body := c.do("POST", "/api/keys/bob/enable", ""); status != 409 || relay.ask(made.Key) != Revoked {
+				t.Errorf("a backup brought a revoked key back: %d %s", status, body)
+			}
+			if status, body := c.do("POST", "/api/keys/import", `{"keys":[""]}`); status != 400 || !strings.Contains(body, "keys[0]: a key is at most 512 visible ASCII characters") {
+				t.Errorf("%d %s", status, body)
+			}
 			if status, body := c.do("POST", "/api/keys/import", `{"keys":["imported-key-1","imported-key-2"],"name":"import"}`); status != 201 || !strings.Contains(body, `"import-2"`) || strings.Contains(body, "imported-key") {
 				t.Errorf("%d %s", status, body)
 			}

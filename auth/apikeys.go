@@ -134,8 +134,12 @@ func (a *api) importRaw(ctx context.Context, r *http.Request) (int, any, error) 
 		return 0, nil, bad("keys: want at least one")
 	}
 	for i, key := range body.Keys {
-		if err := checkImport(key); err != nil || key == "" {
-			return 0, nil, bad("keys[%d]: %w", i, errors.Join(err))
+		err := checkImport(key)
+		if key == "" {
+			err = errNotImportable
+		}
+		if err != nil {
+			return 0, nil, bad("keys[%d]: %w", i, err)
 		}
 	}
 	g, err := body.grant()

@@ -37,10 +37,15 @@ func createCommand(at *location) *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), created{r.ID, key, r.Name, r.Tenants})
+					err = printJSON(cmd.OutOrStdout(), created{r.ID, key, r.Name, r.Tenants})
+				} else {
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
 				}
-				if _, err := fmt.Fprintln(cmd.OutOrStdout(), key); err != nil {
+				if err != nil {
 					return fmt.Errorf("print the key (revoke %s, which nobody has seen): %w", r.ID, err)
+				}
+				if asJSON {
+					return nil
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "created %s (%s); the key is not shown again\n", r.ID, r.Name)
 				return nil

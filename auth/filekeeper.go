@@ -104,6 +104,7 @@ func (f *keysFile) addRecord(i int, r *Record, replace bool) error {
 		}
 	}
 	if there {
+		r.staysRevoked(f.records[at])
 		f.set(at, r)
 	} else {
 		f.add(r)

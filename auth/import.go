@@ -62,6 +62,9 @@ and stay in the shell's history. All keys of the input are imported, or none
 				}
 				for _, r := range records {
 					fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", r.ID, r.Name)
+					if !r.Revoked.IsZero() {
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s (%s) was revoked at %s, and stays so\n", r.ID, r.Name, r.Revoked.Format(time.RFC3339))
+					}
 				}
 				return nil
 			})
@@ -70,7 +73,7 @@ and stay in the shell's history. All keys of the input are imported, or none
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
 	cmd.Flags().BoolVar(&exported, "exported", false, "the input is what export printed")
-	cmd.Flags().BoolVar(&replace, "replace", false, "with --exported: let records take the place of those with the same id and digest")
+	cmd.Flags().BoolVar(&replace, "replace", false, "with --exported: let records take the place of those with the same id and digest; what was revoked stays so")
 	return cmd
 }
 

@@ -146,6 +146,14 @@ func revokeKey(ctx context.Context, k keeper, idOrName string, now time.Time) (r
 }
 
 // errRevoked refuses to bring a revoked key back.
+// staysRevoked keeps the revocation of the record that r takes the place of: a
+// backup from before it must not undo it.
+func (r *Record) staysRevoked(was *Record) {
+	if !was.Revoked.IsZero() {
+		r.Revoked, r.Disabled = was.Revoked, true
+	}
+}
+
 var errRevoked = &exitError{1, errors.New("the key was revoked, for good; create another")}
 
 // switchKey disables or enables a key.

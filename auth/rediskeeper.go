@@ -215,6 +215,7 @@ func (k *redisKeeper) addBatch(ctx context.Context, records []*Record, replace b
 		if !replace || was.ID != r.ID {
 			return keyTaken(other.index, was)
 		}
+		r.staysRevoked(was)
 		r.Version = max(r.Version, was.Version+1)
 		changes[other.index].old, changes[other.index].nameBefore = other.now, was.Name
 		changes[other.index].new = string(encodeRecord(r))

@@ -56,6 +56,9 @@ func LoadKeys(path string, env func(string) (string, bool)) (Keys, Redis, error)
 	validateRedis(&d.config.Redis, r)
 	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool {
 		section, _, _ := strings.Cut(p.Path, ".")
+		if p.Path == "" { // a section that was meant to be one of the two, or is there twice
+			return !strings.Contains(p.Message, `"keys"`) && !strings.Contains(p.Message, `"redis"`)
+		}
 		return section != "keys" && (section != "redis" || d.config.Keys.Store != "redis")
 	})
 	r.dropped = 0

@@ -101,6 +101,8 @@ func TestKeysAreReadWithoutTheRest(t *testing.T) {
 		"keys: {store: memory, fil: x}":                 "relay.yaml:1: keys: unknown key \"fil\": did you mean \"file\"?\nrelay.yaml:1: keys.store: unknown value: write file or redis",
 		"keys: {file: \"\"}":                            "relay.yaml:1: keys.file: no file: name the file that holds the keys, such as keys.yaml",
 		"redis: {addresses: [x]}\nkeys: {store: redis}": "relay.yaml:1: redis.addresses[0]: not an address: write host:port, such as 127.0.0.1:8080 or [::1]:8080",
+		"kyes: {store: redis}":                          "relay.yaml:1: unknown key \"kyes\": did you mean \"keys\"?",
+		"keys: {file: x}\nkeys: {file: y}":              "relay.yaml:2: duplicate key \"keys\", first given on line 1: remove one of them",
 		"keys: {file: x}\n---\nkeys: {}":                "relay.yaml:2: a second document begins here: the configuration is one document; remove the --- or ... and what follows",
 	} {
 		_, _, err := load(text)

@@ -79,6 +79,7 @@ func (c *command) read(cmd *cobra.Command, f func(ctx context.Context, s source)
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second one ends the process, whatever it waits for
 	warn := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "relay: "+text) }
 	s, end, err := open(ctx, config, c.files, newProgress(cmd.ErrOrStderr()), warn)
 	if err != nil {

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,6 +68,7 @@ func (c *command) runReplay(cmd *cobra.Command, args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second one ends the process, whatever it waits for
 	conn, err := clickhouse.DialAny(ctx, &config.ClickHouse)
 	if err != nil {
 		return &unavailable{err}

@@ -282,6 +282,20 @@ func TestAStoreKeepsItsFilesByDayAndPrunesThem(t *testing.T) {
 
 // TestDamagedFilesNeverYieldADamagedBlock cuts and flips files at random
 // places: what recovery keeps is a part of what was written, unchanged.
+func TestWhatIsNoFileIsLeftAlone(t *testing.T) {
+	root := t.TempDir()
+	day := filepath.Join(root, "dt=2026-11-24")
+	if err := os.MkdirAll(filepath.Join(day, "folder"+ending), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(day, "pipe"+ending), 0o600); err != nil { // whoever opened it would wait
+		t.Fatal(err)
+	}
+	if list, err := Files(root); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
 func TestDamagedFilesNeverYieldADamagedBlock(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root, nil)

@@ -33,8 +33,8 @@ func Files(root string) ([]File, error) {
 		slices.Sort(paths)
 		for _, path := range paths {
 			info, err := os.Stat(path)
-			if err != nil {
-				continue // deleted in between
+			if err != nil || !info.Mode().IsRegular() {
+				continue // deleted in between, or none of ours
 			}
 			day, _ := strings.CutPrefix(filepath.Base(filepath.Dir(path)), "dt=")
 			if !strings.HasPrefix(pattern, "dt=") {
