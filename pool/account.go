@@ -17,12 +17,16 @@ type Credential struct {
 
 	value   string
 	weight  float64 // the upstream's, shared out among its credentials
-	account *account
+	account *Account
 
 	_        [64]byte     // the counter has a cache line of its own
 	inFlight atomic.Int64 // attempts under way
 	_        [56]byte
 }
+
+// Account is whose the credential is. It outlives a reload that the credential
+// does not.
+func (c *Credential) Account() *Account { return c.account }
 
 // field is the header field that presents a credential in dialect d, and what
 // stands before the credential in its value.
@@ -57,10 +61,10 @@ func (c *Credential) present(h http.Header) {
 	}
 }
 
-// account is what a provider knows as one account: the same credential at the
+// Account is what a provider knows as one account: the same credential at the
 // same host, however often the configuration names it. It keeps until when the
 // account is not to be asked.
-type account struct {
+type Account struct {
 	// Refused credentials (401, 402, 403) rest as a whole; a limit (429) rests
 	// the model that hit it, since providers count per model.
 	refusedUntil atomic.Int64 // unix ns
@@ -81,13 +85,13 @@ const (
 )
 
 // rest makes model rest until a time.
-func (a *account) rest(model uint64, until int64) {
+func (a *Account) rest(model uint64, until int64) {
 	ms := uint64(max(until-epoch.UnixNano(), 0)+999_999) / 1e6
 	a.resting[model%restSlots].Store(model>>restBits<<restBits | ms)
 }
 
 // restsUntil returns until when model rests, in unix ns; 0: it does not.
-func (a *account) restsUntil(model uint64) int64 {
+func (a *Account) restsUntil(model uint64) int64 {
 	v := a.resting[model%restSlots].Load()
 	if v == 0 || v>>restBits != model>>restBits {
 		return 0
@@ -96,7 +100,7 @@ func (a *account) restsUntil(model uint64) int64 {
 }
 
 // longestRestNow returns how many models rest at now, and until when the last.
-func (a *account) longestRestNow(now int64) (models int, until int64) {
+func (a *Account) longestRestNow(now int64) (models int, until int64) {
 	for i := range a.resting {
 		at := epoch.UnixNano() + int64(a.resting[i].Load()&(1<<restBits-1))*1e6
 		if at > now {
@@ -125,7 +129,7 @@ const (
 )
 
 // standing returns the account's for model at now.
-func (a *account) standing(model uint64, now int64) standing {
+func (a *Account) standing(model uint64, now int64) standing {
 	if a.restsUntil(model) > now {
 		return barred
 	}

@@ -13,12 +13,13 @@ const MaxAttempts = 10
 type Attempt struct {
 	*Credential
 	probe bool
+	times int32 // of the circuit's, see failed
 }
 
 // Tried is which accounts an exchange has been to. The zero value is none.
 type Tried struct {
 	n        int
-	accounts [MaxAttempts]*account
+	accounts [MaxAttempts]*Account
 }
 
 // Add notes that an attempt at c has failed: Choose leaves its account out.
@@ -39,7 +40,7 @@ func (a *Attempt) begin(c *Credential, now int64, always bool) bool {
 		return false
 	}
 	c.inFlight.Add(1)
-	*a = Attempt{c, probe}
+	*a = Attempt{c, probe, c.Upstream.circuit.times.Load()}
 	return true
 }
 
@@ -64,7 +65,7 @@ func (a *Attempt) Answered() {
 func (a *Attempt) Failed(now int64, why string) {
 	u, probe := a.Upstream, a.probe
 	a.probe = false
-	if opened, d := u.circuit.failed(now, probe); opened {
+	if opened, d := u.circuit.failed(now, probe, a.times); opened {
 		u.tell(Change{To: StateOpen, Why: why, For: d})
 	}
 }

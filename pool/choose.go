@@ -26,7 +26,7 @@ func NewCandidates(ups []*Upstream) *Candidates {
 	c := &Candidates{}
 	ups = slices.Clone(ups)
 	slices.SortStableFunc(ups, func(a, b *Upstream) int { return a.Priority - b.Priority })
-	different := make(map[*account]bool)
+	different := make(map[*Account]bool)
 	for i, u := range ups {
 		if i == 0 || u.Priority != ups[i-1].Priority {
 			c.tiers = append(c.tiers, tier{})
@@ -49,9 +49,16 @@ func NewCandidates(ups []*Upstream) *Candidates {
 // Accounts returns how many different accounts there are.
 func (c *Candidates) Accounts() int { return c.accounts }
 
-// Has reports whether cred is among the candidates.
-func (c *Candidates) Has(cred *Credential) bool {
-	return slices.ContainsFunc(c.tiers, func(t tier) bool { return slices.Contains(t.members, cred) })
+// Of returns the candidate that is an account's, nil where none is.
+func (c *Candidates) Of(account *Account) *Credential {
+	for i := range c.tiers {
+		for _, m := range c.tiers[i].members {
+			if m.account == account {
+				return m
+			}
+		}
+	}
+	return nil
 }
 
 // First returns the account that what belongs to no model goes to: the first

@@ -387,7 +387,7 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 func TestACircuitOfOneFailureForgetsWhatWentWellAgain(t *testing.T) {
 	c := circuit{cfg: configs.Circuit{Failures: 1, OpenFor: time.Second, MaxOpen: time.Hour}}
 	for range 3 {
-		if opened, d := c.failed(1, false); !opened || d != time.Second {
+		if opened, d := c.failed(1, false, c.times.Load()); !opened || d != time.Second {
 			t.Fatalf("opened %v for %s, want 1s", opened, d)
 		}
 		c.enter(int64(time.Hour))

@@ -17,6 +17,7 @@ type circuit struct {
 	until    atomic.Int64 // unix ns; 0: closed, else open until then and half-open afterwards
 	failures atomic.Int32 // in a row
 	probing  atomic.Bool  // half-open, and somebody is on the way
+	times    atomic.Int32 // that it closed: what began before the last time says nothing of now
 
 	mu     sync.Mutex // protects opened, and orders changes of state
 	opened int32      // times in a row
@@ -68,9 +69,12 @@ func (c *circuit) enter(now int64) (probe, ok bool) {
 	return true, true
 }
 
-// failed counts a failure. It reports whether the circuit opened by it, and for
-// how long.
-func (c *circuit) failed(now int64, probe bool) (bool, time.Duration) {
+// failed counts a failure of an exchange that began when the circuit had closed
+// times times. It reports whether the circuit opened by it, and for how long.
+func (c *circuit) failed(now int64, probe bool, times int32) (bool, time.Duration) {
+	if times != c.times.Load() { // it hung in an outage that is over
+		return false, 0
+	}
 	n := int(c.failures.Add(1))
 	if !probe && (c.cfg.Failures == 0 || n < c.cfg.Failures || c.until.Load() != 0) {
 		return false, 0
@@ -95,6 +99,7 @@ func (c *circuit) answered() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failures.Store(int32(max(c.cfg.Failures-1, 1))) // not 0, or well would have nothing to forget
+	c.times.Add(1)
 	c.until.Store(0)
 	c.probing.Store(false)
 }

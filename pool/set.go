@@ -1,7 +1,9 @@
 package pool
 
 import (
+	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,7 +27,7 @@ type Set struct {
 // and must not block; nil: nobody is told.
 func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, onChange func(Change)) (*Set, error) {
 	s := &Set{named: make(map[int][]string)}
-	accounts := make(map[[2]string]*account)
+	accounts := make(map[[2]string]*Account)
 	if before != nil {
 		maps.Copy(s.named, before.named)
 		for _, u := range before.Upstreams {
@@ -60,17 +62,32 @@ func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, 
 	return s, nil
 }
 
-// alike returns the upstream of s that is what cfg describes; nil: none is.
+// alike returns the upstream of s that is what cfg describes, its files included;
+// nil: none is.
 func (s *Set) alike(cfg *configs.Upstream, index int) *Upstream {
 	if s == nil {
 		return nil
 	}
 	for _, u := range s.Upstreams {
-		if u.Index == index && reflect.DeepEqual(u.cfg, *cfg) {
+		if u.Index == index && reflect.DeepEqual(u.cfg, *cfg) && u.files == stampOf(cfg) {
 			return u
 		}
 	}
 	return nil
+}
+
+// stampOf tells one version of an upstream's certificates and keys from another.
+func stampOf(cfg *configs.Upstream) string {
+	var s strings.Builder
+	for _, name := range []string{cfg.CAFile, cfg.CertFile, cfg.KeyFile} {
+		if name == "" {
+			continue
+		}
+		if info, err := os.Stat(name); err == nil {
+			fmt.Fprintln(&s, name, info.ModTime().UnixNano(), info.Size())
+		}
+	}
+	return s.String()
 }
 
 // at is what tells one account from another: the host, with its port, however

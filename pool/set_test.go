@@ -1,7 +1,12 @@
 package pool
 
 import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"streamrelay/configs"
@@ -79,5 +84,43 @@ func TestAnUpstreamThatComesBackKeepsItsCredentialsNumbers(t *testing.T) {
 		if last := u.Credentials[0]; len(c.cfg[0].Credentials) == 0 && (last.Name != "0" || u.Named[last.Index] != "") {
 			t.Errorf("without credentials: %q, in records %q", last.Name, u.Named[last.Index])
 		}
+	}
+}
+
+func TestFilesThatWereRenewedAreTakenUp(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "c.pem"), filepath.Join(dir, "k.pem")
+	write := func() []byte {
+		cert, _ := certificate(t)
+		key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
+			if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return cert.Certificate[0]
+	}
+	write()
+	cfg := []configs.Upstream{{Name: "up", BaseURL: "https://127.0.0.1:1/v1", Dialect: configs.OpenAI, CertFile: certFile, KeyFile: keyFile, CAFile: certFile}}
+	before, err := NewSet(cfg, nil, nil, &Buffers{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	same, err := NewSet(cfg, nil, before, &Buffers{}, nil)
+	if err != nil || same.Upstreams[0] != before.Upstreams[0] {
+		t.Fatalf("an upstream whose files did not change was made anew: %v", err)
+	}
+	renewed := write()
+	after, err := NewSet(cfg, nil, before, &Buffers{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	if got := after.Upstreams[0].dialer.tls.Certificates[0].Certificate[0]; !bytes.Equal(got, renewed) {
+		t.Error("it still presents the certificate of before")
 	}
 }

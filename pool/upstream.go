@@ -63,6 +63,7 @@ type Upstream struct {
 	release func(*Conn)
 	discard func(*Conn)
 
+	files   string             // stamp of those that it was made with
 	stop    context.CancelFunc // ends what runs beside exchanges
 	closed  atomic.Bool
 	running sync.WaitGroup
@@ -80,7 +81,7 @@ func newUpstream(index int, cfg *configs.Upstream, named []string, buffers *Buff
 		Name: cfg.Name, Index: index, Dialect: cfg.Dialect, Timeouts: cfg.Timeouts,
 		Priority: cfg.Priority, Weight: cfg.Weight,
 		Host: base.Host, Path: strings.TrimRight(base.EscapedPath(), "/"),
-		Named: slices.Clone(named), cfg: *cfg, circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
+		Named: slices.Clone(named), cfg: *cfg, files: stampOf(cfg), circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
 	}
 	if u.presents = cfg.Dialect; u.OpenAISurface() && u.Dialect == configs.Gemini {
 		u.presents = configs.OpenAI
@@ -158,7 +159,7 @@ func (u *Upstream) addCredentials(base *url.URL, cfg *configs.Upstream) {
 			u.Named = append(u.Named, named)
 		}
 		u.Credentials = append(u.Credentials, &Credential{
-			Index: at, Name: name, Upstream: u, value: c.Value.Reveal(), account: new(account),
+			Index: at, Name: name, Upstream: u, value: c.Value.Reveal(), account: new(Account),
 			weight: float64(max(cfg.Weight, 1)) * float64(max(c.Weight, 1)) / float64(sum),
 		})
 	}

@@ -25,21 +25,21 @@ const (
 
 type affinityShard struct {
 	mu   sync.Mutex // protects the rest
-	made map[uint64]*pool.Credential
+	made map[uint64]*pool.Account
 	ring []uint64 // ids in the order in which they came
 	next int
 }
 
 func (a *affinity) shard(id uint64) *affinityShard { return &a.shards[id%affinityShards] }
 
-// learn notes that c made the object of the hashed id.
-func (a *affinity) learn(id uint64, c *pool.Credential) {
+// learn notes that account c made the object of the hashed id.
+func (a *affinity) learn(id uint64, c *pool.Account) {
 	a.any.Store(true)
 	s := a.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.made == nil {
-		s.made = make(map[uint64]*pool.Credential)
+		s.made = make(map[uint64]*pool.Account)
 	}
 	if _, known := s.made[id]; !known {
 		if len(s.ring) < affinityRoom {
@@ -54,7 +54,7 @@ func (a *affinity) learn(id uint64, c *pool.Credential) {
 }
 
 // find returns who made the object, nil where that is not known.
-func (a *affinity) find(id []byte) *pool.Credential {
+func (a *affinity) find(id []byte) *pool.Account {
 	if len(id) == 0 || !a.any.Load() {
 		return nil
 	}
@@ -67,7 +67,7 @@ func (a *affinity) find(id []byte) *pool.Credential {
 
 // findIn looks for the files that a JSON body refers to, and returns who made
 // the first one that is known.
-func (a *affinity) findIn(body []byte) *pool.Credential {
+func (a *affinity) findIn(body []byte) *pool.Account {
 	if !a.any.Load() {
 		return nil
 	}
@@ -103,6 +103,6 @@ var fileRef = []byte(`file_id"`)
 func (x *exchange) remember() {
 	ids := x.ans.ids()
 	for ; x.learnt < len(ids); x.learnt++ {
-		x.srv.affinity.learn(ids[x.learnt], x.try.Credential)
+		x.srv.affinity.learn(ids[x.learnt], x.try.Account())
 	}
 }

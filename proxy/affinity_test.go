@@ -10,7 +10,7 @@ import (
 
 func TestAffinityForgetsTheOldestFirstAndIsBounded(t *testing.T) {
 	var a affinity
-	made := []*pool.Credential{{Index: 0}, {Index: 1}}
+	made := []*pool.Account{new(pool.Account), new(pool.Account)}
 	if a.find([]byte("resp_0")) != nil || a.findIn([]byte(`{"file_id":"resp_0"}`)) != nil {
 		t.Error("it knows something")
 	}
@@ -48,7 +48,7 @@ func TestAffinityForgetsTheOldestFirstAndIsBounded(t *testing.T) {
 
 func TestFilesInABodyAreFoundWhereTheyAreKeys(t *testing.T) {
 	var a affinity
-	c := &pool.Credential{}
+	c := new(pool.Account)
 	a.learn(watch.HashID("file-1"), c)
 	for body, want := range map[string]bool{
 		`{"input_file_id":"file-1"}`:                         true,

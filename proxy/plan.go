@@ -97,7 +97,7 @@ func (x *exchange) pin(unnamed bool) *apiError {
 	if unnamed && x.learn && len(id) > 0 {
 		// Without a model nothing tells by which route the object was made.
 		c := x.srv.affinity.find(id)
-		if to, ok := x.set.routing.leadingTo(a.target.dialect, a.tenant, c); ok {
+		if to, c := x.set.routing.leadingTo(a.target.dialect, a.tenant, c); c != nil {
 			x.to, x.pinned = to, c
 			return nil
 		}
@@ -133,11 +133,13 @@ func (x *exchange) pin(unnamed bool) *apiError {
 // pinTo pins the request to who made the object; unknown is the error where
 // that is not known.
 func (x *exchange) pinTo(id []byte, unknown *apiError) *apiError {
-	c := x.srv.affinity.find(id)
-	if c == nil || !x.to.candidates.Has(c) {
+	account := x.srv.affinity.find(id)
+	if account == nil {
 		return unknown
 	}
-	x.pinned = c
+	if x.pinned = x.to.candidates.Of(account); x.pinned == nil {
+		return unknown
+	}
 	return nil
 }
 
@@ -146,8 +148,8 @@ func (x *exchange) pinFiles() {
 	if x.adm.body != bodyHeld {
 		return
 	}
-	if c := x.srv.affinity.findIn(x.held.B); c != nil && x.to.candidates.Has(c) {
-		x.pinned = c
+	if account := x.srv.affinity.findIn(x.held.B); account != nil {
+		x.pinned = x.to.candidates.Of(account)
 	}
 }
 

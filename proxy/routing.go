@@ -122,21 +122,25 @@ func (r *routing) any(d dialect, tenant []byte) (to destination, e *apiError) {
 	return to, errModelNotFound
 }
 
-// leadingTo finds the first route open to the tenant that leads to c; nil leads
-// nowhere.
-func (r *routing) leadingTo(d dialect, tenant []byte, c *pool.Credential) (to destination, ok bool) {
-	if c == nil {
-		return to, false
+// leadingTo finds the first route open to the tenant that leads to an account,
+// and whom it leads to there: nil where none does. A nil account is nobody's.
+func (r *routing) leadingTo(d dialect, tenant []byte, account *pool.Account) (to destination, c *pool.Credential) {
+	if account == nil {
+		return to, nil
 	}
 	if len(r.routes) == 0 {
-		return destination{candidates: r.byDialect[d], retry: &r.retry}, r.byDialect[d].Has(c)
+		return destination{candidates: r.byDialect[d], retry: &r.retry}, r.byDialect[d].Of(account)
 	}
 	for i := range r.routes {
-		if rt := &r.routes[i]; rt.open(d, tenant) && rt.byDialect[d].Has(c) {
-			return destination{candidates: rt.byDialect[d], retry: &rt.retry}, true
+		rt := &r.routes[i]
+		if !rt.open(d, tenant) {
+			continue
+		}
+		if c := rt.byDialect[d].Of(account); c != nil {
+			return destination{candidates: rt.byDialect[d], retry: &rt.retry}, c
 		}
 	}
-	return to, false
+	return to, nil
 }
 
 // oneAccount reports whether all that is open to the tenant is one account.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"streamrelay/configs"
 )
 
 // A reload is all or nothing, streams under way keep what they began with, and
@@ -193,4 +195,46 @@ func TestReloadsOfRandomEditsUnderTraffic(t *testing.T) {
 	traffic.Wait()
 	c.alive()
 	t.Logf("%d edits, %d put in force, %d requests", edits, good, asked.Load())
+}
+
+// An account stays the same where its upstream is made anew, with another weight
+// say: what it made is still asked for there.
+func TestTiesToAccountsOutliveAReload(t *testing.T) {
+	make := func(name string) func(*received) {
+		return func(rq *received) { rq.reply(200, `{"id":"resp_`+name+`1","object":"response"}`) }
+	}
+	fl := newFleet(t, "", "", make("a"), make("b"))
+	yaml := func(weight int) string {
+		up := "admin: {listen: \"\"}\nupstreams:\n"
+		for i, u := range fl.ups {
+			up += fmt.Sprintf("  - {name: %c, dialect: openai, base_url: \"%s/v1\", weight: %d, credentials: [{value: key-of-%c}]}\n", 'a'+i, u.url, weight, 'a'+i)
+		}
+		return up
+	}
+	rl := startRelay(t, strings.TrimPrefix(yaml(1), "admin: {listen: \"\"}\n"))
+	c := rl.dial()
+	c.send(post("/v1/responses", `{"model":"m1","input":"x"}`))
+	a := c.answer()
+	_, id, _ := strings.Cut(string(a.body), `"id":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	next := post("/v1/responses", `{"model":"m1","input":"y","previous_response_id":"`+id+`"}`)
+	c.send(next)
+	if a := c.answer(); a.status != 200 {
+		t.Fatalf("before: %d %s", a.status, a.body)
+	}
+	cfg, err := configs.Parse("test", []byte(yaml(2)), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rl.srv.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	c.send(next)
+	if a := c.answer(); a.status != 200 {
+		t.Errorf("after a reload that changed weights: %d %s", a.status, a.body)
+	}
+	c.send(request("GET", "/v1/responses/"+id, ""))
+	if a := c.answer(); a.status != 200 {
+		t.Errorf("after a reload that changed weights: %d %s", a.status, a.body)
+	}
 }
