@@ -175,12 +175,14 @@ func (c *Conn) ReadBy(at int64, expired bool) error {
 	return c.Conn.SetReadDeadline(At(at))
 }
 
-// WriteBy makes writes fail with a timeout no sooner than after patience, and
-// sets a deadline at most once per patience.
+// WriteBy makes writes fail with a timeout no sooner than after patience and no
+// later than after twice as long; while patience is the same it sets a deadline at
+// most once per patience.
 func (c *Conn) WriteBy(now int64, patience time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.interrupted || c.writeDeadline == stopped || c.writeDeadline >= now+int64(patience) {
+	if c.interrupted || c.writeDeadline == stopped ||
+		c.writeDeadline >= now+int64(patience) && c.writeDeadline <= now+2*int64(patience)+1 { // of halves, which are rounded
 		return nil
 	}
 	c.writeDeadline = now + 2*int64(patience)

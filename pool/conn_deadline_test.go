@@ -113,6 +113,11 @@ func TestWriteByGivesEachWriteItsPatience(t *testing.T) {
 	if err := c.WriteBy(1000*second, time.Hour); err != nil || fake.writes != calls+1 {
 		t.Errorf("%v, %d calls", err, fake.writes-calls)
 	}
+	// Less: now, too.
+	calls = fake.writes
+	if err := c.WriteBy(1000*second, time.Second); err != nil || fake.writes != calls+1 || fake.write.UnixNano() != 1002*second {
+		t.Errorf("%v, %d calls, until %d", err, fake.writes-calls, fake.write.UnixNano()/second)
+	}
 }
 
 func TestInterruptIsForGood(t *testing.T) {

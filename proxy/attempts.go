@@ -82,8 +82,9 @@ func (x *exchange) attempt() *apiError {
 				// A part of the request is owed, which the next one's bytes would
 				// be taken for: the connection carries no other.
 				x.conn.StopWriting()
-				if x.readHead() == nil {
-					return nil // it answered instead of reading on
+				e := x.readHead()
+				if e == nil || e == errTotalTimeout {
+					return e // it answered instead of reading on, or its time is up
 				}
 			}
 			return err

@@ -36,7 +36,7 @@ func (x *exchange) sendRequest() (again bool, e *apiError) {
 	if x.obs.Attempts == 1 {
 		x.obs.Overhead = now - x.ready - x.connecting
 	}
-	if err := x.conn.WriteBy(now, uploadPatience(x.up.Timeouts.Head)); err != nil {
+	if err := x.conn.WriteBy(now, x.uploadPatience(now)); err != nil {
 		return false, errUpstreamCut
 	}
 	n, err := x.conn.Write(block.B)
@@ -89,7 +89,8 @@ func (x *exchange) sendPiece(p []byte) *apiError {
 	if len(p) == 0 {
 		return nil
 	}
-	if err := x.conn.WriteBy(x.srv.now(), uploadPatience(x.up.Timeouts.Head)); err != nil {
+	now := x.srv.now()
+	if err := x.conn.WriteBy(now, x.uploadPatience(now)); err != nil {
 		return errUpstreamCut
 	}
 	if _, err := x.conn.Write(p); err != nil {

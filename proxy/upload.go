@@ -120,7 +120,8 @@ func (x *exchange) upload(p []byte, n int) *apiError {
 	if x.obs.BytesIn > int64(x.set.limits.MaxUpload) {
 		return errBodyTooBig
 	}
-	if err := x.conn.WriteBy(x.srv.now(), uploadPatience(x.up.Timeouts.Head)); err != nil {
+	now := x.srv.now()
+	if err := x.conn.WriteBy(now, x.uploadPatience(now)); err != nil {
 		return errUpstreamCut
 	}
 	if _, err := x.conn.Write(p); err != nil {
@@ -132,12 +133,17 @@ func (x *exchange) upload(p []byte, n int) *apiError {
 	return nil
 }
 
-// uploadPatience is how long an upstream may take nothing of a request.
-func uploadPatience(head time.Duration) time.Duration {
-	if head <= 0 {
-		return time.Minute
+// uploadPatience is how long an upstream may take nothing of a request. A write
+// is given up within twice of it, and never later than timeouts.total.
+func (x *exchange) uploadPatience(now int64) time.Duration {
+	patience := x.up.Timeouts.Head
+	if patience <= 0 {
+		patience = time.Minute
 	}
-	return head
+	if t := x.ans.total; t > 0 {
+		patience = min(patience, max(time.Duration(t-now)/2, time.Millisecond))
+	}
+	return patience
 }
 
 // errStoppedReading marks an upstream that takes no more of the request; it

@@ -313,3 +313,23 @@ func TestKeepAliveCommentsComeIntoStreamsAlone(t *testing.T) {
 		})
 	}
 }
+
+// The time for all of an exchange runs while its request is sent, too.
+func TestTheTotalTimeEndsARequestThatIsNotRead(t *testing.T) {
+	stop := make(chan struct{})
+	up := newRawUpstream(t, nil, func(c *upstreamConn) { c.await(stop) })
+	defer close(stop)
+	rl := relayTo(t, up, "timeouts: {head: 10m, total: 1s}\n", option{noCheck: true})
+	for i, raw := range []string{
+		post("/v1/chat/completions", `{"model":"m1","messages":[{"role":"user","content":"`+strings.Repeat("x", 32<<20)+`"}]}`),
+		request("POST", "/v1/files", strings.Repeat("x", 32<<20), "Content-Type: application/octet-stream"),
+	} {
+		_, a := rl.speak(t, raw)
+		if a == nil || a.status != 504 {
+			t.Errorf("%+v, want 504", a)
+		}
+		if r := rl.last(i + 1); r.End != telemetry.TimeoutTotal {
+			t.Errorf("ended by %v", r.End)
+		}
+	}
+}
