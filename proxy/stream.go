@@ -205,15 +205,26 @@ func (a *answer) feed(raw []byte, now int64) (held, out []byte, used int, e *api
 }
 
 // eof takes the end of the upstream's connection. Only a body that is framed
-// by it may end so, and of a dialect that names its last event only after
-// that; anything else is a cut.
+// by it may end so: of a dialect that names its last event only after that,
+// and of a document only with its last bracket. Anything else is a cut.
 func (a *answer) eof() *apiError {
-	if a.framing == framedByClose && !(a.kind == kindEvents && !a.coded && a.shape <= watch.Messages && !a.events.Terminal()) {
+	if a.framing == framedByClose && (a.coded || !a.unfinished()) {
 		a.over = true
 		return nil
 	}
 	a.failed = true
 	return errUpstreamCut
+}
+
+// unfinished reports whether the body itself says that more was to come.
+func (a *answer) unfinished() bool {
+	switch a.kind {
+	case kindEvents:
+		return a.shape <= watch.Messages && !a.events.Terminal()
+	case kindDocument:
+		return a.doc.Cut()
+	}
+	return false
 }
 
 // end closes the watchers and returns bytes that may go out now that the body
@@ -226,11 +237,8 @@ func (a *answer) end(now int64) (held []byte) {
 	if a.coded {
 		a.packed.Close()
 	}
-	switch a.kind {
-	case kindEvents:
+	if a.kind == kindEvents {
 		held = a.events.End(now, a.over)
-	case kindDocument:
-		a.doc.End()
 	}
 	return held
 }

@@ -297,6 +297,7 @@ func TestACutBodyThatIsNoStreamBreaksTheTransfer(t *testing.T) {
 	for _, tt := range []struct{ name, head, sent, shown string }{
 		{"JSON of known length", "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n", `{"a":`, `{"a":`},
 		{"JSON in chunks", "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(`{"a":1}`), `{"a":1}`},
+		{"JSON until the close", "Content-Type: application/json\r\n\r\n", `{"a":`, `{"a":`},
 		{"audio", "Content-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n", chunk("ID3"), "ID3"},
 		{"within a chunk", "Content-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n", "8\r\nabcd", "abcd"},
 		{"before the last line end", "Content-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n", chunk("ID3") + "0\r\n", "ID3"},

@@ -46,7 +46,7 @@ func TestNoAllocations(t *testing.T) {
 			for i := 0; i < len(body); i += size {
 				j.Feed(body[i:min(i+size, len(body))])
 			}
-			j.End()
+			j.Cut()
 		}); n != 0 {
 			t.Errorf("JSON in pieces of %d: %v allocations", size, n)
 		}

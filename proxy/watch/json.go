@@ -48,6 +48,14 @@ func (j *JSON) Feed(p []byte) {
 // stands, so they survive a body that is cut later.
 func (j *JSON) Usage() (Usage, bool) { return j.usage.usage() }
 
-// End is called once the body has ended, however it did, and reports whether it
-// was whole: JSON that is complete. Counts of a body that is not are partial.
-func (j *JSON) End() (whole bool) { return j.scan.state == ended }
+// Cut reports whether the body stops within a document, so that more was to
+// come. What is not JSON at all says nothing of that.
+func (j *JSON) Cut() bool {
+	switch x := &j.scan; x.state {
+	case ended, broken:
+		return false
+	case wantValue, inScalar: // nothing yet, or a number that may be whole
+		return x.sp > 0
+	}
+	return true
+}

@@ -10,36 +10,43 @@ func TestJSONUsageOfEveryVendor(t *testing.T) {
 		name, in string
 		want     Usage
 		known    bool
-		whole    bool
+		cut      bool
 	}{
-		{"chat", `{"id":"c","choices":[{"message":{"role":"assistant","content":"say \"usage\""},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}},"system_fingerprint":"f"}`, Usage{9, 12, 1, -1, 2}, true, true},
-		{"usage first", `{"usage":{"prompt_tokens":9,"completion_tokens":12},"choices":[{"message":{"usage":{"prompt_tokens":1}}}]}`, Usage{9, 12, -1, -1, -1}, true, true},
-		{"embeddings", "{\n  \"object\": \"list\",\n  \"data\": [ { \"embedding\": [ -0.1, 1e-5, 3 ] } ],\n  \"usage\": { \"prompt_tokens\": 8, \"total_tokens\": 8 }\n}\n", Usage{8, -1, -1, -1, -1}, true, true},
-		{"responses", `{"id":"r","output":[{"content":[{"text":"}]"}]}],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":0},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":0}}}`, Usage{36, 87, 0, -1, 0}, true, true},
-		{"responses wrapped", `{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":2}}}`, Usage{1, 2, -1, -1, -1}, true, true},
-		{"anthropic", `{"type":"message","content":[{"type":"text","text":"x"}],"usage":{"input_tokens":5,"cache_creation_input_tokens":6,"cache_read_input_tokens":7,"output_tokens":8}}`, Usage{5, 8, 7, 6, -1}, true, true},
-		{"anthropic count_tokens is no usage", `{"input_tokens":2095}`, none, false, true},
-		{"gemini", `{"candidates":[{"content":{"parts":[{"text":"x"}]}}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2,"thoughtsTokenCount":3}}`, Usage{1, 5, -1, -1, 3}, true, true},
-		{"gemini array of chunks", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}}` + "\n,\r\n" + `{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":4}}` + "\n]", Usage{1, 4, -1, -1, -1}, true, true},
-		{"gemini array cut", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}},{"candi`, Usage{1, 2, -1, -1, -1}, true, false},
-		{"gemini error array", `[{"error":{"code":400}}]`, none, false, true},
-		{"ndjson", `{"usage":{"prompt_tokens":1,"completion_tokens":1}}` + "\n" + `{"x":1}` + "\r\n\n" + `{"usage":{"completion_tokens":5}}` + "\n", Usage{1, 5, -1, -1, -1}, true, true},
-		{"siliconflow rerank", `{"results":[],"meta":{"billed_units":{"input_tokens":1},"tokens":{"input_tokens":28,"output_tokens":0}}}`, Usage{28, 0, -1, -1, -1}, true, true},
-		{"rerank with tokens at the top", `{"results":[{"relevance_score":0.9}],"tokens":{"input_tokens":28,"output_tokens":3}}`, Usage{28, 3, -1, -1, -1}, true, true},
-		{"images", `{"created":1,"data":[{"b64_json":"iVBORw0KGgo="}],"usage":{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}}`, Usage{50, 50, -1, -1, -1}, true, true},
-		{"deepseek's blank lines", "\n\n\r\n \t\n" + `{"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_cache_hit_tokens":1,"prompt_cache_miss_tokens":2}}`, Usage{3, 4, 1, -1, -1}, true, true},
-		{"order mark", bomMark + `{"usage":{"prompt_tokens":3}}`, Usage{3, -1, -1, -1, -1}, true, true},
-		{"no usage", `{"object":"list","data":[]}`, none, false, true},
-		{"usage null", `{"usage":null}`, none, false, true},
-		{"cut after usage", `{"usage":{"prompt_tokens":3,"completion_tokens":4},"choices":[{"mess`, Usage{3, 4, -1, -1, -1}, true, false},
-		{"cut within usage", `{"usage":{"prompt_tokens":3,"completion_tokens":4`, none, false, false},
+		{"chat", `{"id":"c","choices":[{"message":{"role":"assistant","content":"say \"usage\""},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}},"system_fingerprint":"f"}`, Usage{9, 12, 1, -1, 2}, true, false},
+		{"usage first", `{"usage":{"prompt_tokens":9,"completion_tokens":12},"choices":[{"message":{"usage":{"prompt_tokens":1}}}]}`, Usage{9, 12, -1, -1, -1}, true, false},
+		{"embeddings", "{\n  \"object\": \"list\",\n  \"data\": [ { \"embedding\": [ -0.1, 1e-5, 3 ] } ],\n  \"usage\": { \"prompt_tokens\": 8, \"total_tokens\": 8 }\n}\n", Usage{8, -1, -1, -1, -1}, true, false},
+		{"responses", `{"id":"r","output":[{"content":[{"text":"}]"}]}],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":0},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":0}}}`, Usage{36, 87, 0, -1, 0}, true, false},
+		{"responses wrapped", `{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":2}}}`, Usage{1, 2, -1, -1, -1}, true, false},
+		{"anthropic", `{"type":"message","content":[{"type":"text","text":"x"}],"usage":{"input_tokens":5,"cache_creation_input_tokens":6,"cache_read_input_tokens":7,"output_tokens":8}}`, Usage{5, 8, 7, 6, -1}, true, false},
+		{"anthropic count_tokens is no usage", `{"input_tokens":2095}`, none, false, false},
+		{"gemini", `{"candidates":[{"content":{"parts":[{"text":"x"}]}}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2,"thoughtsTokenCount":3}}`, Usage{1, 5, -1, -1, 3}, true, false},
+		{"gemini array of chunks", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}}` + "\n,\r\n" + `{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":4}}` + "\n]", Usage{1, 4, -1, -1, -1}, true, false},
+		{"gemini array cut", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}},{"candi`, Usage{1, 2, -1, -1, -1}, true, true},
+		{"gemini error array", `[{"error":{"code":400}}]`, none, false, false},
+		{"ndjson", `{"usage":{"prompt_tokens":1,"completion_tokens":1}}` + "\n" + `{"x":1}` + "\r\n\n" + `{"usage":{"completion_tokens":5}}` + "\n", Usage{1, 5, -1, -1, -1}, true, false},
+		{"siliconflow rerank", `{"results":[],"meta":{"billed_units":{"input_tokens":1},"tokens":{"input_tokens":28,"output_tokens":0}}}`, Usage{28, 0, -1, -1, -1}, true, false},
+		{"rerank with tokens at the top", `{"results":[{"relevance_score":0.9}],"tokens":{"input_tokens":28,"output_tokens":3}}`, Usage{28, 3, -1, -1, -1}, true, false},
+		{"images", `{"created":1,"data":[{"b64_json":"iVBORw0KGgo="}],"usage":{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}}`, Usage{50, 50, -1, -1, -1}, true, false},
+		{"deepseek's blank lines", "\n\n\r\n \t\n" + `{"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_cache_hit_tokens":1,"prompt_cache_miss_tokens":2}}`, Usage{3, 4, 1, -1, -1}, true, false},
+		{"order mark", bomMark + `{"usage":{"prompt_tokens":3}}`, Usage{3, -1, -1, -1, -1}, true, false},
+		{"no usage", `{"object":"list","data":[]}`, none, false, false},
+		{"usage null", `{"usage":null}`, none, false, false},
+		{"cut after usage", `{"usage":{"prompt_tokens":3,"completion_tokens":4},"choices":[{"mess`, Usage{3, 4, -1, -1, -1}, true, true},
+		{"cut within usage", `{"usage":{"prompt_tokens":3,"completion_tokens":4`, none, false, true},
 		{"garbage after usage", `{"usage":{"prompt_tokens":3},]`, Usage{3, -1, -1, -1, -1}, true, false},
 		{"html", "<html><body>502</body></html>", none, false, false},
 		{"subtitles", "1\n00:00:00,000 --> 00:00:01,000\n{\"usage\":{\"prompt_tokens\":3}}\n", none, false, false},
 		{"text", "Hello {\"usage\":{\"prompt_tokens\":3}}", none, false, false},
-		{"string", `"Api key is invalid"`, none, false, true},
+		{"blank", " \n", none, false, false},
+		{"cut after a comma", `{"a":1,`, none, false, true},
+		{"cut within what is skipped", `{"a":{"b":"`, none, false, true},
+		{"cut within a text", `"Api key`, none, false, true},
+		{"number", "12", none, false, false},
+		{"cut within a number", "[12", none, false, true},
+		{"ndjson cut", "{\"a\":1}\n{", none, false, true},
+		{"string", `"Api key is invalid"`, none, false, false},
 		{"empty", "", none, false, false},
-		{"nested arrays", "[[[[[[[[[[[[[[[[[[[[{\"usage\":{\"prompt_tokens\":3}}]]]]]]]]]]]]]]]]]]]]", none, false, true},
+		{"nested arrays", "[[[[[[[[[[[[[[[[[[[[{\"usage\":{\"prompt_tokens\":3}}]]]]]]]]]]]]]]]]]]]]", none, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var j JSON
@@ -50,9 +57,8 @@ func TestJSONUsageOfEveryVendor(t *testing.T) {
 					j.Feed([]byte(c.in[from:cut]))
 					from = cut
 				}
-				whole := j.End()
-				if u, known := j.Usage(); u != c.want || known != c.known || whole != c.whole {
-					t.Fatalf("cut at %v: %+v, known %v, whole %v", cuts, u, known, whole)
+				if u, known := j.Usage(); u != c.want || known != c.known || j.Cut() != c.cut {
+					t.Fatalf("in pieces at %v: %+v, known %v, cut %v", cuts, u, known, j.Cut())
 				}
 			})
 		})
@@ -65,7 +71,7 @@ func TestDepthIsNoMatter(t *testing.T) {
 		var j JSON
 		j.Reset()
 		j.Feed([]byte(in))
-		if u, _ := j.Usage(); u.Input != 7 || !j.End() {
+		if u, _ := j.Usage(); u.Input != 7 || j.Cut() {
 			t.Errorf("depth %d: %+v", n, u)
 		}
 	}
