@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sync"
@@ -25,7 +26,7 @@ func setOf(t testing.TB, n int, change func(i int, c *configs.Upstream)) *Set {
 			change(i, &cfg[i])
 		}
 	}
-	s, err := NewSet(cfg, nil, nil, &Buffers{}, nil)
+	s, err := NewSet(context.Background(), cfg, nil, nil, &Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // Attempts that began before the outage was over count against the upstream
 // after it is back.
 func TestFailuresOfAnOutageThatIsOverOpenNoCircuit(t *testing.T) {
-	s, err := NewSet([]configs.Upstream{
+	s, err := NewSet(context.Background(), []configs.Upstream{
 		{Name: "a", BaseURL: "http://127.0.0.1:1", Dialect: configs.OpenAI, Circuit: configs.Circuit{Failures: 3, OpenFor: time.Second, MaxOpen: time.Minute}},
 		{Name: "b", BaseURL: "http://127.0.0.1:2", Dialect: configs.OpenAI, Priority: 1},
 	}, nil, nil, &Buffers{}, nil)

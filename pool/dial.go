@@ -85,9 +85,8 @@ type dialled struct {
 }
 
 // connect makes a connection; it blocks for no longer than the connect
-// deadline.
-func (d *dialer) connect(u *Upstream, buffers *Buffers) dialled {
-	ctx := context.Background()
+// deadline, nor than ctx lets it.
+func (d *dialer) connect(ctx context.Context, u *Upstream, buffers *Buffers) dialled {
 	if d.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.timeout)

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -37,12 +38,12 @@ func TestCAFileMistakesAreNamed(t *testing.T) {
 		{text, `read ca_file of upstream "up": the file holds no certificate`},
 		{dir, `read ca_file of upstream "up": cannot read the certificates: is a directory`},
 	} {
-		_, err := newUpstream(0, &configs.Upstream{Name: "up", BaseURL: "https://127.0.0.1", CAFile: c.file}, nil, &Buffers{}, nil)
+		_, err := newUpstream(context.Background(), 0, &configs.Upstream{Name: "up", BaseURL: "https://127.0.0.1", CAFile: c.file}, nil, &Buffers{}, nil)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%v\nwant %s", err, c.want)
 		}
 	}
-	if _, err := newUpstream(0, &configs.Upstream{Name: "up", BaseURL: "http://127.0.0.1", CAFile: missing}, nil, &Buffers{}, nil); err != nil {
+	if _, err := newUpstream(context.Background(), 0, &configs.Upstream{Name: "up", BaseURL: "http://127.0.0.1", CAFile: missing}, nil, &Buffers{}, nil); err != nil {
 		t.Errorf("without TLS: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -92,7 +93,7 @@ func upstreamOf(t testing.TB, base string, buffers *Buffers, change func(*config
 	if change != nil {
 		change(cfg)
 	}
-	u, err := newUpstream(3, cfg, nil, buffers, nil)
+	u, err := newUpstream(context.Background(), 3, cfg, nil, buffers, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -24,8 +25,9 @@ type Set struct {
 // place. An upstream that before has alike is taken over as it is, with its
 // connections and its state; of accounts that stay, so do their rests.
 // onChange is told of each change of state, from whatever goroutine saw it,
-// and must not block; nil: nobody is told.
-func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, onChange func(Change)) (*Set, error) {
+// and must not block; nil: nobody is told. ctx outlasts the set: once it is
+// done nothing connects any more, not even what was about to.
+func NewSet(ctx context.Context, cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, onChange func(Change)) (*Set, error) {
 	s := &Set{named: make(map[int][]string)}
 	accounts := make(map[[2]string]*Account)
 	if before != nil {
@@ -45,7 +47,7 @@ func NewSet(cfg []configs.Upstream, index []int, before *Set, buffers *Buffers, 
 			s.Upstreams = append(s.Upstreams, u)
 			continue
 		}
-		u, err := newUpstream(place, &cfg[i], s.named[place], buffers, onChange)
+		u, err := newUpstream(ctx, place, &cfg[i], s.named[place], buffers, onChange)
 		if err != nil {
 			s.CloseBut(before)
 			return nil, err

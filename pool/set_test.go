@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -31,7 +32,7 @@ func TestCredentialsKeepTheirNumbers(t *testing.T) {
 		for _, name := range c.names {
 			cfg.Credentials = append(cfg.Credentials, configs.Credential{Name: name, Value: configs.NewSecret("secret of " + name)})
 		}
-		s, err := NewSet([]configs.Upstream{cfg}, []int{7}, before, &Buffers{}, nil)
+		s, err := NewSet(context.Background(), []configs.Upstream{cfg}, []int{7}, before, &Buffers{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +70,7 @@ func TestAnUpstreamThatComesBackKeepsItsCredentialsNumbers(t *testing.T) {
 		cfg  []configs.Upstream
 		want string
 	}{{of("a", "b"), "[a b]"}, {nil, ""}, {of("b", "a"), "[a b]"}, {of(), "[a b ]"}} {
-		s, err := NewSet(c.cfg, []int{0}, before, &Buffers{}, nil)
+		s, err := NewSet(context.Background(), c.cfg, []int{0}, before, &Buffers{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,17 +106,17 @@ func TestFilesThatWereRenewedAreTakenUp(t *testing.T) {
 	}
 	write()
 	cfg := []configs.Upstream{{Name: "up", BaseURL: "https://127.0.0.1:1/v1", Dialect: configs.OpenAI, CertFile: certFile, KeyFile: keyFile, CAFile: certFile}}
-	before, err := NewSet(cfg, nil, nil, &Buffers{}, nil)
+	before, err := NewSet(context.Background(), cfg, nil, nil, &Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer before.Close()
-	same, err := NewSet(cfg, nil, before, &Buffers{}, nil)
+	same, err := NewSet(context.Background(), cfg, nil, before, &Buffers{}, nil)
 	if err != nil || same.Upstreams[0] != before.Upstreams[0] {
 		t.Fatalf("an upstream whose files did not change was made anew: %v", err)
 	}
 	renewed := write()
-	after, err := NewSet(cfg, nil, before, &Buffers{}, nil)
+	after, err := NewSet(context.Background(), cfg, nil, before, &Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,13 +70,13 @@ type Upstream struct {
 }
 
 // newUpstream builds the upstream that cfg describes; it connects to nothing.
-// named are the credentials that it had before.
-func newUpstream(index int, cfg *configs.Upstream, named []string, buffers *Buffers, onChange func(Change)) (*Upstream, error) {
+// named are the credentials that it had before, ctx ends its connecting.
+func newUpstream(ctx context.Context, index int, cfg *configs.Upstream, named []string, buffers *Buffers, onChange func(Change)) (*Upstream, error) {
 	base, err := url.Parse(cfg.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse base_url of upstream %q: %w", cfg.Name, err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	living, stop := context.WithCancel(ctx)
 	u := &Upstream{
 		Name: cfg.Name, Index: index, Dialect: cfg.Dialect, Timeouts: cfg.Timeouts,
 		Priority: cfg.Priority, Weight: cfg.Weight,
@@ -86,7 +86,7 @@ func newUpstream(index int, cfg *configs.Upstream, named []string, buffers *Buff
 	if u.presents = cfg.Dialect; u.OpenAISurface() && u.Dialect == configs.Gemini {
 		u.presents = configs.OpenAI
 	}
-	if u.dialer, err = newDialer(ctx, base, cfg, &u.running); err != nil {
+	if u.dialer, err = newDialer(living, base, cfg, &u.running); err != nil {
 		stop()
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func newUpstream(index int, cfg *configs.Upstream, named []string, buffers *Buff
 			// use a deep stack, which the caller would keep for as long as
 			// its stream lasts.
 			done := make(chan dialled, 1)
-			go func() { done <- u.dialer.connect(u, buffers) }()
+			go func() { done <- u.dialer.connect(ctx, u, buffers) }()
 			r := <-done
 			if r.err != nil {
 				return nil, r.err // not r.conn: a nil *Conn is no nil net.Conn
@@ -122,7 +122,7 @@ func newUpstream(index int, cfg *configs.Upstream, named []string, buffers *Buff
 	}
 	lend(u, u.client.AcquireConn, u.client.ReleaseConn, u.client.CloseConn)
 	if cfg.HealthCheck.Path != "" {
-		u.running.Go(func() { u.checkHealth(ctx, base, cfg) })
+		u.running.Go(func() { u.checkHealth(living, base, cfg) })
 	}
 	return u, nil
 }

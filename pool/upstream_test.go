@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"testing"
 
 	"streamrelay/configs"
@@ -24,7 +25,7 @@ func TestUpstreamSaysWhereItIs(t *testing.T) {
 			t.Errorf("%d %q", u.Index, u.Name)
 		}
 	}
-	if _, err := newUpstream(0, &configs.Upstream{Name: "up", BaseURL: "http://h:x"}, nil, &Buffers{}, nil); err == nil {
+	if _, err := newUpstream(context.Background(), 0, &configs.Upstream{Name: "up", BaseURL: "http://h:x"}, nil, &Buffers{}, nil); err == nil {
 		t.Error("a base_url that is none")
 	}
 }

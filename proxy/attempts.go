@@ -120,6 +120,9 @@ func (x *exchange) connect() *apiError {
 
 // noConnection says what err, of Acquire, means.
 func (x *exchange) noConnection(err error) *apiError {
+	if e := endedBy(x.interrupted()); e != nil {
+		return e
+	}
 	if errors.Is(err, pool.ErrBusy) {
 		x.obs.Failure = telemetry.FailureBusy
 		return errUpstreamBusy

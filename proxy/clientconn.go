@@ -168,6 +168,9 @@ func (c *clientConn) write(p []byte) (int, error) {
 			if err := c.Conn.SetWriteDeadline(pool.At(c.writeDeadline)); err != nil {
 				return 0, err
 			}
+			if c.drained.Load() { // whose deadline may have been moved just now
+				c.lastWrite()
+			}
 		}
 	}
 	n, err := c.out.Write(p)
@@ -248,8 +251,15 @@ func (c *clientConn) left() {
 func (c *clientConn) drain() {
 	c.drained.Store(true)
 	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // a body that is being read
+	c.lastWrite()
 	c.interrupt()
 }
+
+// lastWrite leaves a client that takes nothing the time that what is left to
+// say takes others, and no more: the relay is about to end.
+func (c *clientConn) lastWrite() { _ = c.Conn.SetWriteDeadline(time.Now().Add(lastWriteTime)) }
+
+const lastWriteTime = time.Second
 
 func (c *clientConn) interrupt() {
 	c.mu.Lock()

@@ -55,10 +55,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	if ctx.Err() != nil {
 		s.watcher.drain()
+		s.stopConnecting() // after that, so that they know why
 		last, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		left, err = s.settle(last, s.tel.InFlight.Load), nil
 	}
+	s.stopConnecting()
 	s.settings.Load().routing.set.Close()
 	s.watcher.close()
 	if left > 0 {

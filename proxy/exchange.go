@@ -293,18 +293,20 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	}
 	x.c.read.idle = 0
 	o := &x.obs
-	o.End = end
 	o.Duration = now - x.start
 	if e != nil {
 		o.Error = e.code
 		x.srv.countRefusal(e)
 	}
 	if end == telemetry.ClientGone && x.c.stalled {
-		o.Error = codeStalled
+		if o.Error = codeStalled; x.c.drained.Load() { // slow, and cut short
+			end, o.Error = telemetry.Drained, errDraining.code
+		}
 	}
 	if end == telemetry.ClientGone && o.Status == 0 {
 		o.Status = 499 // nginx's number for a client that left; nothing was sent
 	}
+	o.End = end
 	x.ans.end(now)
 	x.ans.observe(o, x.start)
 	if x.delays.N > 0 {

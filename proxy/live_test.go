@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func TestLogAndPageBothGetEachExchangeWithoutAnAllocation(t *testing.T) {
 	rows := requestlog.New(requestlog.FromConfig(cfg))
 	defer rows.Close(0)
 	page := live.New(live.Options{})
-	set, err := pool.NewSet(cfg.Upstreams, nil, nil, &pool.Buffers{}, nil)
+	set, err := pool.NewSet(context.Background(), cfg.Upstreams, nil, nil, &pool.Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -35,13 +36,13 @@ type destination struct {
 }
 
 // newRouting builds the routing of cfg. index is each upstream's number in the
-// telemetry; what before has alike is taken over.
-func newRouting(cfg *configs.Config, index []int, before *routing, buffers *pool.Buffers, onChange func(pool.Change)) (*routing, error) {
+// telemetry; what before has alike is taken over. ctx is pool.NewSet's.
+func newRouting(ctx context.Context, cfg *configs.Config, index []int, before *routing, buffers *pool.Buffers, onChange func(pool.Change)) (*routing, error) {
 	var known *pool.Set
 	if before != nil {
 		known = before.set
 	}
-	set, err := pool.NewSet(cfg.Upstreams, index, known, buffers, onChange)
+	set, err := pool.NewSet(ctx, cfg.Upstreams, index, known, buffers, onChange)
 	if err != nil {
 		return nil, err
 	}

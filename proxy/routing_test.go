@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 // routingOf returns the routing of the configuration yaml.
 func routingOf(t testing.TB, yaml string) *routing {
 	t.Helper()
-	r, err := newRouting(parseConfig(t, yaml), nil, nil, &pool.Buffers{}, nil)
+	r, err := newRouting(context.Background(), parseConfig(t, yaml), nil, nil, &pool.Buffers{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

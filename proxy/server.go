@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"math"
@@ -69,6 +70,8 @@ type Server struct {
 	lingering, shedding atomic.Int64
 	lame, draining      atomic.Bool
 	leaving, stopping   chan struct{} // closed as lame and draining become true
+	connecting          context.Context
+	stopConnecting      context.CancelFunc // once exchanges are being broken
 }
 
 // New builds a server; it listens to nothing and connects to nothing yet.
@@ -78,6 +81,7 @@ func New(o Options) (*Server, error) {
 		keys: o.Keys, admission: o.Admit, tel: o.Telemetry, log: o.Log, ready: o.Ready, registered: o.Registered,
 		buffers: &pool.Buffers{}, leaving: make(chan struct{}), stopping: make(chan struct{}),
 	}
+	s.connecting, s.stopConnecting = context.WithCancel(context.Background())
 	var err error
 	if s.tls, err = s.publicTLS(cfg.TLS); err != nil {
 		return nil, err

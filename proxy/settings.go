@@ -47,7 +47,7 @@ func (s *Server) newSettings(cfg *configs.Config, previous *settings) (*settings
 		before = previous.routing
 	}
 	var err error
-	set.routing, err = newRouting(cfg, index, before, s.buffers, s.upstreamChanged)
+	set.routing, err = newRouting(s.connecting, cfg, index, before, s.buffers, s.upstreamChanged)
 	return set, err
 }
 

@@ -2,8 +2,10 @@ package blackbox
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -173,4 +175,61 @@ func TestIdleConnectionsAreClosedWhenTheRelayTakesItsLeave(t *testing.T) {
 	b.finish(doneEvent)
 	busy.closed()
 	receive(t, left)
+}
+
+// A client that reads too slowly, or not at all, and an upstream that cannot be
+// reached hold nothing up for as long as their own deadlines are: they end with
+// the rest, and are recorded.
+func TestAForcedShutdownWaitsForNoOtherDeadline(t *testing.T) {
+	end := func(t *testing.T, rl *relay) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := rl.stop(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if r := rl.one(); r.End != telemetry.Drained || r.Error != "draining" {
+			t.Errorf("record: %s, error %q", r.End, r.Error)
+		}
+	}
+	for _, carrier := range carriers {
+		t.Run("a client that takes nothing, "+carrier, func(t *testing.T) {
+			var sent atomic.Int64
+			up := newUpstream(t, func(rq *received) {
+				rq.send(streamHead)
+				some := chunk(content(strings.Repeat("x", 1<<16)))
+				for err := error(nil); err == nil; sent.Add(1) {
+					_, err = io.WriteString(rq.Conn, some)
+				}
+				rq.over = true
+			})
+			rl := relayTo(t, up, "stream: {carrier: "+carrier+"}\n")
+			c := rl.dial()
+			c.send(post("/v1/chat/completions", chatStream))
+			c.begin()
+			before := int64(-1)
+			eventually(t, "the pipe to fill", func() bool {
+				time.Sleep(50 * time.Millisecond)
+				now := sent.Load()
+				full := now == before
+				before = now
+				return full
+			})
+			end(t, rl)
+		})
+	}
+	t.Run("an upstream that says nothing of TLS", func(t *testing.T) {
+		silent, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		rl := startRelay(t, "upstreams: [{name: up, dialect: openai, base_url: 'https://"+silent.Addr().String()+"/v1', credentials: [{value: "+upstreamKey+"}], timeouts: {connect: 60s}}]\n")
+		c := rl.dial()
+		c.send(post("/v1/chat/completions", chatStream))
+		eventually(t, "the request to be under way", func() bool { return rl.tel.InFlight.Load() == 1 })
+		time.Sleep(50 * time.Millisecond) // so that it connects
+		end(t, rl)
+		checkEnvelope(t, c.answer(), "chat", 503)
+	})
 }
