@@ -99,7 +99,9 @@ func (s *Server) authenticate(a *admission, client netip.Addr) *apiError {
 		}
 		for _, name := range queryKeys {
 			if v, _, _, ok := peek.QueryValue(a.target.query, name); ok {
-				queryKey = v
+				if queryKey = v; bytes.IndexByte(v, '%') >= 0 {
+					queryKey = peek.AppendUnescaped(nil, v)
+				}
 			}
 		}
 	}

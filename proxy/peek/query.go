@@ -3,7 +3,7 @@ package peek
 import "bytes"
 
 // QueryValue finds the first parameter of that name in a raw query (without its
-// question mark). val is its value as written, see AppendQueryUnescaped;
+// question mark). val is its value as written, see AppendUnescaped;
 // query[start:end] is the whole of it, without an ampersand on either side.
 //
 // Parameters are cut at ampersands only: a semicolon belongs to a value. Names are
@@ -62,18 +62,19 @@ func QueryAgrees(query []byte, names ...string) bool {
 	return true
 }
 
-// AppendQueryUnescaped appends what a value written in a query stands for: plus is
-// a space, %XX a byte. It is false at a % that two hexadecimal digits do not follow.
-func AppendQueryUnescaped(dst, val []byte) ([]byte, bool) {
+// AppendUnescaped appends the key that val, of a query, stands for: %XX is a byte.
+// A bad % stands for itself, and so does a plus, which people who write a key
+// into a URL by hand do not encode; no key has a space.
+func AppendUnescaped(dst, val []byte) []byte {
 	for len(val) > 0 {
 		c, n := queryByte(val)
-		if n == 1 && c == '%' {
-			return dst, false
+		if n == 1 {
+			c = val[0]
 		}
 		dst = append(dst, c)
 		val = val[n:]
 	}
-	return dst, true
+	return dst
 }
 
 func segmentEnd(query []byte, start int) int {
