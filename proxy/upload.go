@@ -93,12 +93,19 @@ func (x *exchange) listen() (stop func()) {
 		defer x.srv.contained()
 		var err error
 		for interim := 0; ; interim++ {
-			n, err = conn.ReadBuffer(&buf, headroom, readEnd)
-			if err != nil || interim == maxInterim || !onlyInterim(buf.B[headroom:headroom+n]) {
+			var m int
+			m, err = conn.ReadBuffer(&buf, headroom+n, readEnd)
+			if n += m; err != nil || interim == maxInterim || headroom+n == readEnd {
 				break
 			}
-			buf.Put()
-			buf = nil
+			only, whole := onlyInterim(buf.B[headroom : headroom+n])
+			if !only {
+				break
+			}
+			if whole {
+				buf.Put()
+				buf, n = nil, 0
+			}
 		}
 		if err == nil || !isTimeout(err) {
 			conn.StopWriting()
@@ -151,16 +158,20 @@ func (x *exchange) uploadPatience(now int64) time.Duration {
 var errStoppedReading = &apiError{status: 502, typ: "api_error", code: "upstream_error", end: telemetry.UpstreamCut, retry: "false",
 	message: "The upstream stopped reading the request."}
 
-// onlyInterim reports whether b is whole 1xx answers, which say nothing about
-// the request's body.
-func onlyInterim(b []byte) bool {
+// onlyInterim reports whether b is nothing but 1xx answers, as far as it goes,
+// which say nothing about the request's body, and whether the last is whole.
+func onlyInterim(b []byte) (only, whole bool) {
+	const status = len("HTTP/1.1 ")
 	var a h1.Answer
 	for len(b) > 0 {
 		n, err := a.Parse(b)
-		if err != nil || n == 0 || a.Status >= 200 || a.Status == 101 {
-			return false
+		if err != nil || a.Status >= 200 || a.Status == 101 {
+			return false, false
+		}
+		if n == 0 {
+			return len(b) <= status || b[status] == '1', false
 		}
 		b = b[n:]
 	}
-	return true
+	return true, true
 }

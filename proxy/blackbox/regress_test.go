@@ -63,7 +63,11 @@ func TestAnEventStreamWithALengthEndsWhole(t *testing.T) {
 // An interim answer says nothing about the request that is still being sent.
 func TestAnInterimAnswerDoesNotEndAnUpload(t *testing.T) {
 	body := strings.Repeat("a", 400_000)
-	for _, interim := range []string{"HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"} {
+	for _, interim := range [][]string{
+		{"HTTP/1.1 100 Continue\r\n\r\n"},
+		{"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"},
+		{"HTTP/1.1 100 Continue\r\n\r\nHTT", "P/1.1 102 Proc", "essing\r\n\r\n"},
+	} {
 		got := make(chan int, 1)
 		begun := make(chan struct{})
 		up := newRawUpstream(t, nil, func(c *upstreamConn) {
@@ -71,7 +75,12 @@ func TestAnInterimAnswerDoesNotEndAnUpload(t *testing.T) {
 			if err != nil {
 				return
 			}
-			c.send(interim)
+			for i, piece := range interim {
+				if i > 0 {
+					time.Sleep(20 * time.Millisecond) // so that it is read by itself
+				}
+				c.send(piece)
+			}
 			close(begun)
 			if rq.readBody() != nil {
 				return
