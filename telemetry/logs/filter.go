@@ -18,7 +18,7 @@ type filter struct {
 	From, To                          time.Time // of the request's beginning; To is not within
 	Tenant, Key, Model, Upstream, End string
 	Status                            string // 429, or 5xx
-	RequestID                         string // what the client sees, or the relay's own id
+	RequestID                         string // what the client sees, the relay's own id, or the provider's
 	Trace                             string // 32 hex digits
 	TTFTOver, DurationOver, GapOver   time.Duration
 }
@@ -39,7 +39,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.Upstream, "upstream", "", "requests that went to this `upstream`")
 	fs.StringVar(&f.Status, "status", "", "requests that ended with this `status`, or class such as 5xx")
 	fs.StringVar(&f.End, "end", "", "requests that ended for this `reason`, such as upstream_cut")
-	fs.StringVar(&f.RequestID, "request-id", "", "the request with this `id`, the client's or the relay's")
+	fs.StringVar(&f.RequestID, "request-id", "", "the request with this `id`: the client's, the relay's or the provider's")
 	fs.StringVar(&f.Trace, "trace", "", "requests of this W3C trace `id`")
 	fs.DurationVar(&f.TTFTOver, "ttft-over", 0, "requests whose first output took longer than this `duration`, such as 2s")
 	fs.DurationVar(&f.DurationOver, "duration-over", 0, "requests that took longer than this `duration`")
@@ -132,7 +132,7 @@ func (f *filter) wantsStatus(status int) bool {
 }
 
 func (f *filter) wantsID(r *requestlog.Row) bool {
-	if r.ClientRequestID == f.RequestID {
+	if r.ClientRequestID == f.RequestID || r.UpstreamID == f.RequestID {
 		return true
 	}
 	id, ok := parseID(f.RequestID)
@@ -191,12 +191,12 @@ func (f *filter) where() string {
 		if id, ok := parseID(f.RequestID); ok {
 			text := clickhouse.Quote(f.RequestID)
 			if ms, v7 := idTime(id); v7 {
-				and("(client_request_id = %s OR id = toUUID(%s) AND ts >= fromUnixTimestamp64Milli(%d, 'UTC') AND ts <= fromUnixTimestamp64Milli(%d, 'UTC'))", text, text, ms-1, ms+1)
+				and("(client_request_id = %[1]s OR upstream_id = %[1]s OR id = toUUID(%[1]s) AND ts >= fromUnixTimestamp64Milli(%[2]d, 'UTC') AND ts <= fromUnixTimestamp64Milli(%[3]d, 'UTC'))", text, ms-1, ms+1)
 			} else {
-				and("(client_request_id = %s OR id = toUUID(%s))", text, text)
+				and("(client_request_id = %[1]s OR upstream_id = %[1]s OR id = toUUID(%[1]s))", text)
 			}
 		} else {
-			and("client_request_id = %s", clickhouse.Quote(f.RequestID))
+			and("(client_request_id = %[1]s OR upstream_id = %[1]s)", clickhouse.Quote(f.RequestID))
 		}
 	}
 	if len(all) == 0 {

@@ -37,7 +37,7 @@ func fill(t *testing.T, c *configs.Config) {
 		at := start.Add(time.Duration(i) * time.Second).UnixNano()
 		q := &telemetry.Request{
 			ID: testID(at, i), Start: at, RequestID: fmt.Appendf(nil, "mine-%d", i),
-			Tenant: fmt.Appendf(nil, "t%d", i%2), KeyID: "k1", Model: fmt.Appendf(nil, "m%d", i%3), Method: []byte("POST"), UserAgent: []byte("=cmd|' /C calc'!A0"),
+			Tenant: fmt.Appendf(nil, "t%d", i%2), UpstreamRequestID: fmt.Appendf(nil, "req_%d", i), KeyID: "k1", Model: fmt.Appendf(nil, "m%d", i%3), Method: []byte("POST"), UserAgent: []byte("=cmd|' /C calc'!A0"),
 			Status: 200, UpstreamStatus: 200, Duration: 5e9, TTFT: int64(i+1) * 1e6, UsageSource: telemetry.UsageProvider,
 			Usage: telemetry.Usage{Input: int64(i), Output: 1, Cached: -1, CacheWrite: -1, Reasoning: -1},
 		}
@@ -130,6 +130,7 @@ func TestFilesAndClickHouseGiveTheSameAnswers(t *testing.T) {
 		{"class", filter{Status: "4xx"}, 12},
 		{"end", filter{End: "upstream_cut"}, 60},
 		{"client's id", filter{RequestID: "mine-7"}, 1},
+		{"provider's id", filter{RequestID: "req_7"}, 1},
 		{"relay's id", filter{RequestID: string(telemetry.AppendID(nil, testID(midnight.Add(-time.Hour+264*time.Second).UnixNano(), 264)))}, 1},
 		{"no such id", filter{RequestID: "it's"}, 0},
 		{"from", filter{From: midnight.Add(-time.Hour + 500*time.Second)}, 100},
