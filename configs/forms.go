@@ -75,28 +75,6 @@ func isLocal(listen string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// checkBaseURL checks http(s)://host[:port][/path].
-func checkBaseURL(s string) error {
-	u, err := checkURL(s)
-	if err != nil {
-		return err
-	}
-	if strings.Contains(s, "?") {
-		return errors.New("a query in the URL: remove the ? and what follows; the client's query is kept")
-	}
-	for segment := range strings.SplitSeq(u.Path, "/") {
-		if segment == "." || segment == ".." {
-			return errors.New("a . or .. in the path: write the path out")
-		}
-	}
-	for _, end := range []string{"/chat/completions", "/completions", "/responses", "/messages", "/embeddings"} {
-		if strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), end) {
-			return errors.New("the path of an endpoint: end it before " + end + ", which comes with each request")
-		}
-	}
-	return nil
-}
-
 // checkProxyURL checks http://host[:port].
 func checkProxyURL(s string) error {
 	u, err := checkURL(s)

@@ -75,6 +75,9 @@ func validateUpstream(u *Upstream, at string, r *report) {
 		}
 	}
 	validateHeaders(&u.Headers, field(at, "headers"), r)
+	if doubt := doubtBaseURL(u.BaseURL, u.Dialect); doubt != "" {
+		r.warn(field(at, "base_url"), "%s", doubt)
+	}
 	if len(u.Credentials) > 0 && goesInClear(u.BaseURL) {
 		r.warn(field(at, "base_url"), "the credential goes over the network unencrypted: use https://")
 	}
