@@ -18,6 +18,7 @@ func (x *exchange) startAnswer() *apiError {
 	ep := &endpoints[x.adm.target.endpoint]
 	x.ans.start(&x.head, noBody, x.adm.target.dialect, ep.family,
 		&x.up.Timeouts, &x.set.stream, int64(x.set.limits.MaxStream), x.sent, x.srv.now())
+	x.ans.output = ep.model && x.ctx.IsPost()
 	if x.learn && x.head.Status/100 == 2 {
 		x.ans.wantIDs()
 	}

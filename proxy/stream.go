@@ -17,6 +17,7 @@ type answer struct {
 	framing framing
 	kind    bodyKind
 	strip   bool // the relay asked for the usage event, the client did not
+	output  bool // a model's output was asked for, not a stored object
 	begun   bool // start was called
 	closed  bool // end was called
 	over    bool // the body ended properly
@@ -58,6 +59,7 @@ const (
 	kindOpaque   bodyKind = iota // passed on, no more
 	kindEvents                   // server-sent events
 	kindDocument                 // JSON, also line by line
+	kindPage                     // HTML: nothing that a model's API says
 )
 
 // reset forgets the answer before.
@@ -136,8 +138,11 @@ func (a *answer) unpack(coding []byte) {
 	if a.kind == kindEvents {
 		a.events.Reset(a.shape, false)
 	}
-	if a.over || a.kind == kindOpaque || !a.packed.Start(string(bytes.ToLower(coding)), a.look) {
-		a.kind, a.coded, a.first = kindOpaque, false, 0
+	watched := a.kind == kindEvents || a.kind == kindDocument
+	if a.over || !watched || !a.packed.Start(string(bytes.ToLower(coding)), a.look) {
+		if a.coded, a.first = false, 0; watched {
+			a.kind = kindOpaque
+		}
 	}
 }
 
@@ -159,6 +164,8 @@ func kindOf(contentType []byte) bodyKind {
 		return kindEvents
 	case jsonType(media), h1.EqualFold(media, "application/x-ndjson"), h1.EqualFold(media, "application/jsonl"):
 		return kindDocument
+	case h1.EqualFold(media, "text/html"):
+		return kindPage
 	}
 	return kindOpaque
 }
@@ -320,6 +327,9 @@ func (a *answer) reason(status int, e *apiError, clientGone bool) telemetry.EndR
 	case terminal, a.over && !clientGone:
 		if status >= 400 {
 			return telemetry.UpstreamStatus
+		}
+		if a.output && (a.kind == kindPage || a.kind == kindDocument && a.doc.Failed()) {
+			return telemetry.UpstreamError // in the form of an answer; the client has it as it came
 		}
 		if a.kind == kindEvents && !a.coded && (a.framing == framedByChunks || a.bytes > 0) && a.events.Incomplete() {
 			return telemetry.UpstreamIncomplete // the client has it as it came, its end too

@@ -28,6 +28,7 @@ func TestAnswerSaysHowItEnded(t *testing.T) {
 		missing string // what the length counts or the chunks end with, but never came
 		end     int
 		status  int
+		stored  bool // no output of a model was asked for
 		verdict *apiError
 		reason  telemetry.EndReason
 	}
@@ -65,6 +66,16 @@ func TestAnswerSaysHowItEnded(t *testing.T) {
 		{name: "client leaves within a document", framing: framedByLength, media: json, body: document[:9], missing: document[9:], end: client, reason: telemetry.ClientGone},
 		{name: "client leaves while the last bytes of a document are written", framing: framedByLength, media: json, body: document, end: client, reason: telemetry.ClientGone},
 		{name: "status 400", framing: framedByLength, media: json, body: document, status: 400, reason: telemetry.UpstreamStatus},
+		{name: "document that is an error", framing: framedByLength, media: json, body: `{"error":{"message":"no capacity","code":502}}`, reason: telemetry.UpstreamError},
+		{name: "document that is an error, compressed", framing: framedByLength, media: json, coding: "gzip", body: gzipped(t, `{"error":{"message":"no capacity"}}`), reason: telemetry.UpstreamError},
+		{name: "document with a choice that failed", framing: framedByChunks, media: json, body: `{"choices":[{"finish_reason":"error"}],"usage":{}}`, reason: telemetry.UpstreamError},
+		{name: "lines, of which one is an error", framing: framedByChunks, media: json, body: "{\"error\":\"busy\"}\n{}\n", reason: telemetry.UpstreamError},
+		{name: "document whose error is null", framing: framedByLength, media: json, body: `{"error":null}`, reason: telemetry.Completed},
+		{name: "document of a status that says it", framing: framedByLength, media: json, body: `{"error":{}}`, status: 400, reason: telemetry.UpstreamStatus},
+		{name: "stored object that failed once", framing: framedByLength, media: json, body: `{"status":"failed","error":{}}`, stored: true, reason: telemetry.Completed},
+		{name: "page of a gateway", framing: framedByChunks, media: "text/html; charset=utf-8", body: "<html>Log in</html>", reason: telemetry.UpstreamError},
+		{name: "page of a gateway, compressed", framing: framedByLength, media: "text/html", coding: "gzip", body: "\x1f\x8b", reason: telemetry.UpstreamError},
+		{name: "page, where anything may be stored", framing: framedByChunks, media: "text/html", body: "<html>", stored: true, reason: telemetry.Completed},
 		{name: "status 529, cut", framing: framedByLength, media: json, body: "{", missing: "}", end: connection, status: 529, verdict: errUpstreamCut, reason: telemetry.UpstreamCut},
 		{name: "status 500 as a stream to its end", framing: framedByChunks, media: sse, body: chatDone, status: 500, reason: telemetry.UpstreamStatus},
 	} {
@@ -77,6 +88,7 @@ func TestAnswerSaysHowItEnded(t *testing.T) {
 				}
 			}
 			a := setting{framing: c.framing, length: len(c.body) + len(c.missing), media: c.media, coding: c.coding, family: c.family}.answer()
+			a.output = !c.stored
 			if len(raw) > 0 {
 				if _, _, used, e := a.feed([]byte(raw), 1); e != nil || used != len(raw) {
 					t.Fatalf("used %d of %d, %v", used, len(raw), e)

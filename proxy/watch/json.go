@@ -7,6 +7,7 @@ package watch
 type JSON struct {
 	scan  scanner
 	usage counts
+	marks mark
 	bom   int // bytes of a leading byte order mark seen, over its length: past it
 }
 
@@ -36,6 +37,7 @@ func (j *JSON) Feed(p []byte) {
 			x.reset() // another document
 		}
 		p = p[x.feed(p):]
+		j.marks |= x.doc.marks
 		if x.doc.said.has != 0 {
 			j.usage.take(&x.doc.said)
 			x.doc.said.has = 0
@@ -47,6 +49,11 @@ func (j *JSON) Feed(p []byte) {
 // when it named none. Counts are taken when their object ends, wherever it
 // stands, so they survive a body that is cut later.
 func (j *JSON) Usage() (Usage, bool) { return j.usage.usage() }
+
+// Failed reports whether a document holds an error where an answer would say that
+// it is one: at its top, or in a choice that ended in it. A stored object says
+// so too of what failed once.
+func (j *JSON) Failed() bool { return j.marks&hasError != 0 }
 
 // Cut reports whether the body stops within a document, so that more was to
 // come. What is not JSON at all says nothing of that.
