@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"bytes"
+	"time"
+
 	"github.com/valyala/fasthttp"
 
 	"streamrelay/proxy/h1"
@@ -11,6 +14,9 @@ import (
 func (x *exchange) answer() *apiError {
 	if s := x.head.Status; s == fasthttp.StatusUnauthorized || s == fasthttp.StatusForbidden {
 		return errUpstreamAuth
+	}
+	if x.head.Status/100 == 3 && x.redirected() {
+		return errUpstreamRedirect
 	}
 	ctx := x.ctx
 	noBody := x.head.NoBody(ctx.IsHead())
@@ -59,6 +65,25 @@ func (x *exchange) answer() *apiError {
 		ctx.Response.SetBodyStream(&x.body, -1)
 	}
 	return nil
+}
+
+// redirected reports whether the upstream wants the request at another address.
+// The SDKs would go there by themselves, past the relay, with the prompt and,
+// where it does not stand in Authorization, the relay's key. What asks for an
+// object alone may go: providers keep files elsewhere.
+func (x *exchange) redirected() bool {
+	if x.ctx.IsGet() || x.ctx.IsHead() {
+		return false
+	}
+	for f := h1.NewFields(x.head.Block); f.Next(); {
+		if h1.EqualFold(f.Name, "location") {
+			to, _, _ := bytes.Cut(f.Value, []byte{'?'}) // what follows may be a secret
+			x.srv.log.WarnEvery("redirect "+x.up.Name, 10*time.Second).Str("upstream", x.up.Name).Int("status", x.head.Status).
+				Bytes("location", to).Msg("upstream redirects: set base_url to the address where its API is")
+			return true
+		}
+	}
+	return false
 }
 
 // writeHead puts the answer's head into fasthttp's.

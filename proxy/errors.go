@@ -113,6 +113,8 @@ var (
 		message: "The upstream's answer is not valid HTTP."}
 	errUpstreamAuth = &apiError{status: 502, typ: "api_error", code: "upstream_auth", end: telemetry.UpstreamStatus, retry: "false",
 		message: "The upstream refused this relay's own credential; the key you sent is not at fault."}
+	errUpstreamRedirect = &apiError{status: 502, typ: "api_error", code: "upstream_redirect", end: telemetry.UpstreamStatus, retry: "false",
+		message: "The upstream wants the request sent to another address. Its base_url at this relay needs correcting."}
 	errHeadTimeout = &apiError{status: 504, typ: "timeout_error", code: "upstream_timeout", end: telemetry.TimeoutHead, retry: "false",
 		message: "The upstream did not begin its answer in time."}
 	errFirstEventTimeout = &apiError{status: 504, typ: "timeout_error", code: "upstream_timeout", end: telemetry.TimeoutFirstEvent, retry: "false",

@@ -37,7 +37,7 @@ var namedErrors = []listed{
 	{"errVague", errVague}, {"errBodyTooBig", errBodyTooBig}, {"errBodyTimeout", errBodyTimeout}, {"errBodyBroken", errBodyBroken},
 	{"errEncodedBody", errEncodedBody}, {"errHeld", errHeld}, {"errShed", errShed}, {"errDraining", errDraining}, {"errPanic", errPanic},
 	{"errUpstreamBusy", errUpstreamBusy}, {"errUpstreamConnect", errUpstreamConnect}, {"errConnectTimeout", errConnectTimeout},
-	{"errUpstreamCut", errUpstreamCut}, {"errUpstreamGarbage", errUpstreamGarbage}, {"errUpstreamAuth", errUpstreamAuth},
+	{"errUpstreamCut", errUpstreamCut}, {"errUpstreamGarbage", errUpstreamGarbage}, {"errUpstreamAuth", errUpstreamAuth}, {"errUpstreamRedirect", errUpstreamRedirect},
 	{"errHeadTimeout", errHeadTimeout}, {"errFirstEventTimeout", errFirstEventTimeout}, {"errIdleTimeout", errIdleTimeout},
 	{"errTotalTimeout", errTotalTimeout}, {"errStreamTooLong", errStreamTooLong}, {"errStoppedReading", errStoppedReading},
 }

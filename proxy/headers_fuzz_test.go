@@ -253,7 +253,7 @@ func FuzzAnswerHead(f *testing.F) {
 			t.Fatal(e)
 		}
 		if e := x.answer(); e != nil {
-			if e != errUpstreamAuth {
+			if e != errUpstreamAuth && e != errUpstreamRedirect {
 				t.Errorf("%v", e)
 			}
 			return

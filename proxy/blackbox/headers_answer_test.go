@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"streamrelay/proxy"
+	"streamrelay/telemetry"
 )
 
 func endpointName(r record) string { return proxy.EndpointNames()[r.Endpoint] }
@@ -209,14 +210,27 @@ func TestAnswerToHeadHasItsLengthAndNoBody(t *testing.T) {
 	}
 }
 
-func TestRedirectIsPassedOnAndNotFollowed(t *testing.T) {
+// A redirect is followed by nobody: not by the relay, and not by the client
+// either, whose SDK would carry the prompt and its key there.
+func TestARedirectOfWhatWasSentEndsAtTheRelay(t *testing.T) {
 	other := untouched(t)
-	for _, status := range []int{301, 302, 303, 307, 308} {
-		up := newUpstream(t, func(rq *received) { rq.reply(status, "moved", "Location: "+other.url+"/v1/x") })
+	for _, status := range []int{300, 301, 302, 303, 307, 308} {
+		up := newUpstream(t, func(rq *received) { rq.reply(status, "moved", "Location: "+other.url+"/v1/x?sig=SECRET") })
 		rl := relayTo(t, up, "")
-		_, a := rl.speak(t, post("/v1/chat/completions", chatPlain))
-		if a.status != status || a.get("Location") != other.url+"/v1/x" || string(a.body) != "moved" {
-			t.Errorf("%s%s", a.head, a.body)
+		c := rl.dial()
+		for n := 1; n <= 2; n++ { // the connection carries the next
+			c.send(post("/v1/chat/completions", chatPlain))
+			a := c.answer()
+			checkError(t, a, "chat", wantError{status: 502, typ: "api_error", code: "upstream_redirect", anthropic: "api_error", google: "INTERNAL", shouldRetry: "false"})
+			if strings.Contains(a.head+string(a.body), other.url) {
+				t.Errorf("%s%s", a.head, a.body)
+			}
+			if r := rl.last(n); r.End != telemetry.UpstreamStatus || r.Error != "upstream_redirect" || r.UpstreamStatus != status || r.Status != 502 {
+				t.Errorf("record: %s, %s, %d, %d", r.End, r.Error, r.UpstreamStatus, r.Status)
+			}
+		}
+		if log := rl.log.String(); !strings.Contains(log, other.url+"/v1/x") || strings.Contains(log, "SECRET") {
+			t.Errorf("log: %s", log)
 		}
 	}
 	if other.asked() != 0 {

@@ -52,7 +52,7 @@ func TestOneCredentialInAnyOfItsPlacesIsAccepted(t *testing.T) {
 		"api-key":                         bare("GET", "/v1/models?a=b", "", "api-key: "+testKey),
 		"x-goog-api-key":                  bare("GET", "/v1/models?a=b", "", "x-goog-api-key: "+testKey),
 		"query, alone":                    bare("GET", "/v1/models?a=b&key="+testKey, ""),
-		"query, encoded":                  bare("GET", "/v1/models?key="+strings.ReplaceAll(testKey, "-", "%2d"), ""),
+		"query, encoded":                  bare("GET", "/v1/models?key="+strings.ReplaceAll(testKey, "-", "%2d")+"&a=b", ""),
 		"query, first":                    bare("GET", "/v1/models?key="+testKey+"&a=b", ""),
 		"query, api_key":                  bare("GET", "/v1/models?api_key="+testKey+"&a=b", ""),
 		"query, name encoded":             bare("GET", "/v1/models?%6bey="+testKey+"&a=b", ""),
