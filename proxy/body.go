@@ -142,8 +142,18 @@ func (x *exchange) releaseBody() {
 	}
 }
 
-// formWindow is how far into a form the model is looked for.
+// formWindow is how far into a form the model is looked for where nothing but
+// the records would say it.
 const formWindow = 64 << 10
+
+// window is how far into a form the model is looked for. Some SDKs send the file
+// first: where a rule depends on the model, as much is held as of a JSON body.
+func (x *exchange) window() int {
+	if x.set.routing.byModel || !x.adm.rec.AllowsModel(nil) {
+		return int(x.set.limits.MaxBody)
+	}
+	return formWindow
+}
 
 // peekForm reads the start of a form up to its field model. What it read waits
 // in the held block to be sent first.
@@ -156,36 +166,33 @@ func (x *exchange) peekForm() *apiError {
 	if err := x.grow(pool.BufferSize); err != nil {
 		return err
 	}
-	for {
-		model, at, found, more := peek.FormModel(x.held.B, boundary)
-		if found {
-			x.formModelAt(model, at)
-			return nil
-		}
-		if !more || len(x.held.B) >= formWindow {
-			return nil
-		}
-		if len(x.held.B) == cap(x.held.B) {
-			before := cap(x.held.B)
-			if err := x.grow(min(2*before, formWindow)); err != nil {
-				return err
+	window := x.window()
+	for ended := false; ; {
+		b := x.held.B
+		full := len(b) == cap(b)
+		if full || ended || len(b) < formWindow { // each look starts anew
+			model, at, found, more := peek.FormModel(b, boundary)
+			if found {
+				x.formModelAt(model, at)
 			}
-			if cap(x.held.B) == before { // limits.max_body is smaller than the window
+			if found || !more || ended || len(b) >= window {
 				return nil
 			}
 		}
-		b := x.held.B
+		if full {
+			if err := x.grow(min(2*cap(b), window)); err != nil {
+				return err
+			}
+			if b = x.held.B; len(b) == cap(b) { // limits.max_body is smaller than the window
+				return nil
+			}
+		}
 		n, err := x.reqBody.Read(b[len(b):cap(b)])
 		x.held.B = b[:len(b)+n]
-		if err == io.EOF {
-			if model, at, found, _ := peek.FormModel(x.held.B, boundary); found {
-				x.formModelAt(model, at)
-			}
-			return nil
-		}
-		if err != nil {
+		if ended = err == io.EOF; err != nil && !ended {
 			return x.bodyError(err)
 		}
+		x.bodyCame(len(x.held.B))
 	}
 }
 

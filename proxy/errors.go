@@ -63,7 +63,7 @@ var (
 	errModelNotFound = &apiError{status: 404, typ: invalidRequest, code: "model_not_found", param: "model", end: telemetry.Denied,
 		message: "The model does not exist or no route of this relay leads to it."}
 	errModelFirst = &apiError{status: 400, typ: invalidRequest, code: "model_not_found", param: "model", end: telemetry.Denied,
-		message: "No model was found in the first 64 KiB of the form. Put the field model before file."}
+		message: "No model was found in the form. Put the field model before file."}
 	errUnknownObject = &apiError{status: 404, typ: invalidRequest, code: "not_found", end: telemetry.Denied,
 		message: "This relay does not know which of its accounts has the object; it remembers those that it saw made lately."}
 	errPreviousResponse = &apiError{status: 400, typ: invalidRequest, code: "previous_response_not_found", param: "previous_response_id", end: telemetry.Denied,

@@ -16,6 +16,7 @@ type routing struct {
 	byDialect [len(dialectNames)]*pool.Candidates // nil: nobody speaks it
 	retry     policy                              // of what no route names
 	routes    []route
+	byModel   bool // what a model is called matters to a route
 }
 
 // route is one of the configuration's routes.
@@ -62,6 +63,7 @@ func newRouting(ctx context.Context, cfg *configs.Config, index []int, before *r
 		for d, name := range dialectNames {
 			rt.dialects[d] = len(c.Dialects) == 0 || slices.Contains(c.Dialects, name)
 		}
+		r.byModel = r.byModel || len(c.RewriteModel) > 0 || !slices.Equal(c.Models, []string{"*"})
 		for alias, name := range c.RewriteModel {
 			rt.rewrite[alias] = []byte(name)
 		}

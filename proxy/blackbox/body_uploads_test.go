@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"streamrelay/auth"
 	"streamrelay/telemetry"
 )
 
@@ -257,6 +258,54 @@ func TestAFormWithoutAModelIsServedWhateverTheLimitOfBodies(t *testing.T) {
 				_, a := rl.speak(t, raw)
 				if a == nil || a.status != 200 {
 					t.Errorf("%+v, want 200", a)
+				}
+			})
+		}
+	}
+}
+
+// OpenAI's SDK for Node sends the fields in the order of the call, which in its
+// documents is file, model.
+func TestAModelBehindALargeFileIsFoundWhereARuleNeedsIt(t *testing.T) {
+	got := make(chan string, 1)
+	up := newUpstream(t, func(rq *received) { got <- rq.body; rq.reply(200, "{}") })
+	part := "--XyZ\r\nContent-Disposition: form-data; name="
+	fileFirst := func(model string, size int) string {
+		return part + "\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg\r\n\r\n" + noise(size, 5) + "\r\n" +
+			part + "\"model\"\r\n\r\n" + model + "\r\n--XyZ--\r\n"
+	}
+	multipart := "Content-Type: multipart/form-data; boundary=XyZ"
+	route := "routes: [{models: [whisper-1], upstreams: [openai]}, {models: [ears], upstreams: [openai], rewrite_model: {ears: whisper-1}}]\n"
+	restricted := key("k1", testKey, "acme")
+	restricted.Models = []string{"whisper-*"}
+	for _, tt := range []struct {
+		name, more, model string
+		keys              []*auth.Record
+		size, status      int
+		sent              string // the model that goes up
+	}{
+		{name: "a route", more: route, model: "whisper-1", size: 3 << 20, status: 200, sent: "whisper-1"},
+		{name: "an alias", more: route, model: "ears", size: 3 << 20, status: 200, sent: "whisper-1"},
+		{name: "no route", more: route, model: "eyes", size: 3 << 20, status: 404},
+		{name: "more than may be held", more: route + "limits: {max_body: 1MiB}\n", model: "whisper-1", size: 3 << 20, status: 400},
+		{name: "as much as may be held", more: route + "limits: {max_body: 1MiB}\n", model: "whisper-1", size: 1<<20 - 300, status: 200, sent: "whisper-1"},
+		{name: "a key's models", keys: []*auth.Record{restricted}, model: "whisper-1", size: 200 << 10, status: 200, sent: "whisper-1"},
+		{name: "not a key's model", keys: []*auth.Record{restricted}, model: "eyes", size: 200 << 10, status: 403},
+		{name: "nothing that depends on it", model: "eyes", size: 3 << 20, status: 200, sent: "eyes"},
+	} {
+		rl := relayTo(t, up, tt.more, option{keys: tt.keys})
+		body := fileFirst(tt.model, tt.size)
+		for coding, raw := range map[string]string{
+			"length":  request("POST", "/v1/audio/transcriptions", body, multipart),
+			"chunked": request("POST", "/v1/audio/transcriptions", "", multipart, "Transfer-Encoding: chunked") + chunk(body[:100<<10]) + chunk(body[100<<10:]) + lastChunk,
+		} {
+			t.Run(tt.name+", "+coding, func(t *testing.T) {
+				_, a := rl.speak(t, raw)
+				if a == nil || a.status != tt.status {
+					t.Fatalf("%+v, want %d", a, tt.status)
+				}
+				if tt.status == 200 && receive(t, got) != fileFirst(tt.sent, tt.size) {
+					t.Error("the upstream got another body")
 				}
 			})
 		}

@@ -5,15 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// FormWindow is how far into a multipart body FormModel looks.
-const FormWindow = 64 << 10
-
 // FormModel looks for the field model in prefix, the first bytes of a
 // multipart/form-data body (RFC 7578) with that boundary. found: model, a part of
 // prefix from at on, is its value. more: it may still come, call again with more of the body
-// (each call starts anew, so grow the prefix by doubling). Neither: it does not
-// stand whole within FormWindow, or the form ended, or is written in a way that
-// readers disagree on (bare line feeds, a transfer encoding, an escaped or
+// (each call starts anew, so grow the prefix by doubling). Neither: the form ended
+// without it, or is written in a way that readers disagree on (bare line feeds, a transfer encoding, an escaped or
 // case-twisted name, a file called model, a value that is no model name).
 //
 // Of two fields model the first counts; what follows it is not looked at.
@@ -21,14 +17,13 @@ func FormModel(prefix, boundary []byte) (model []byte, at int, found, more bool)
 	if len(boundary) == 0 || len(boundary) > maxBoundary {
 		return nil, 0, false, false
 	}
-	size := min(len(prefix), FormWindow)
-	f := form{rest: prefix[:size]}
+	f := form{rest: prefix}
 	f.n = copy(f.line[copy(f.line[:], "\r\n--"):], boundary) + len("\r\n--")
 	switch f.find() {
 	case formFound:
-		return f.model, size - f.behind, true, false
+		return f.model, len(prefix) - f.behind, true, false
 	case formShort:
-		return nil, 0, false, len(prefix) < FormWindow
+		return nil, 0, false, true
 	}
 	return nil, 0, false, false
 }
