@@ -43,12 +43,17 @@ func field(d configs.Dialect) (name, prefix string) {
 }
 
 // AppendTo appends the header line that presents the credential, and nothing
-// where the upstream wants none.
-func (c *Credential) AppendTo(dst []byte) []byte {
+// where the upstream wants none. compatible: to a path that speaks the OpenAI API
+// whatever the upstream speaks elsewhere.
+func (c *Credential) AppendTo(dst []byte, compatible bool) []byte {
 	if c.value == "" {
 		return dst
 	}
-	name, prefix := field(c.Upstream.presents)
+	dialect := c.Upstream.presents
+	if compatible {
+		dialect = configs.OpenAI
+	}
+	name, prefix := field(dialect)
 	dst = append(append(append(dst, name...), ": "...), prefix...)
 	return append(append(dst, c.value...), "\r\n"...)
 }

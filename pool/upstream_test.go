@@ -54,7 +54,7 @@ func TestCredentialIsPresentedAsTheDialectWants(t *testing.T) {
 					c.Credentials = []configs.Credential{{Value: configs.NewSecret(value)}}
 				}
 			})
-			if got := string(u.Credentials[0].AppendTo([]byte("Host: h\r\n"))); got != "Host: h\r\n"+want {
+			if got := string(u.Credentials[0].AppendTo([]byte("Host: h\r\n"), false)); got != "Host: h\r\n"+want {
 				t.Errorf("%s: %q", d, got)
 			}
 		}

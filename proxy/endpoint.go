@@ -79,6 +79,7 @@ type target struct {
 	tail        []byte // what follows the endpoint's prefix
 	scratch     []byte // where a path is decoded; nil: allocated
 	pathModel   []byte // the model that the path names; nil: none
+	compatible  bool   // of Gemini's, a path that speaks the OpenAI API
 
 	// Where the model stands in rest, as it came; both 0 where its segment is
 	// spelled so that it cannot be replaced.
@@ -154,7 +155,7 @@ func (t *target) classify() {
 			}
 		}
 		if o, ok := bytes.CutPrefix(rest, []byte("/openai")); ok {
-			rest = o
+			rest, t.compatible = o, true
 		}
 	case dialectAzure:
 		if d, ok := bytes.CutPrefix(rest, []byte("/deployments/")); ok {

@@ -170,7 +170,7 @@ func TestUpstreamServesItsDialectAndTheOpenAISurfaceItNames(t *testing.T) {
 				t.Errorf("serves %v, want %v", got, want)
 			}
 			line := map[configs.Dialect]string{configs.OpenAI: "Authorization: Bearer k", configs.Anthropic: "x-api-key: k", configs.Gemini: "x-goog-api-key: k", configs.Azure: "api-key: k"}
-			if got := string(r.set.Upstreams[0].Credentials[0].AppendTo(nil)); got != line[c.presents]+"\r\n" {
+			if got := string(r.set.Upstreams[0].Credentials[0].AppendTo(nil, false)); got != line[c.presents]+"\r\n" {
 				t.Errorf("presents the credential as %q, want %q", got, line[c.presents])
 			}
 		})

@@ -128,7 +128,7 @@ func (x *exchange) appendHead(b []byte, bodyLen int) []byte {
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, u.Host...)
 	b = append(b, "\r\n"...)
-	b = x.try.AppendTo(b)
+	b = x.try.AppendTo(b, a.target.compatible)
 	b = append(b, u.Set...)
 	if endpoints[a.target.endpoint].model || a.target.dialect == dialectGemini {
 		b = append(b, "Accept-Encoding: identity\r\n"...)

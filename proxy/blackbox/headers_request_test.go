@@ -196,6 +196,8 @@ routes:
 		"anthropic by path": {upstreams, "POST", "/v1/messages", chatPlain, "POST /ant/v1/messages", "x-api-key: " + upstreamKey},
 		"anthropic, tokens": {upstreams, "POST", "/v1/messages/count_tokens?beta=true", chatPlain, "POST /ant/v1/messages/count_tokens?beta=true", "x-api-key: " + upstreamKey},
 		"gemini":            {upstreams, "POST", "/v1beta/models/m:streamGenerateContent?alt=sse", "{}", "POST /gem/v1beta/models/m:streamGenerateContent?alt=sse", "x-goog-api-key: " + upstreamKey},
+		"gemini as openai":  {upstreams, "POST", "/v1beta/openai/chat/completions", chatPlain, "POST /gem/v1beta/openai/chat/completions", "authorization: Bearer " + upstreamKey},
+		"gemini's models":   {upstreams, "GET", "/v1beta/openai/models", "", "GET /gem/v1beta/openai/models", "authorization: Bearer " + upstreamKey},
 		"azure":             {upstreams, "POST", "/openai/deployments/d/chat/completions?api-version=2024-06-01", chatPlain, "POST /openai/deployments/d/chat/completions?api-version=2024-06-01", "api-key: " + upstreamKey},
 		"openai on gemini":  {surfaces, "POST", "/v1/chat/completions", `{"model":"g-1"}`, "POST /v1beta/openai/chat/completions", "authorization: Bearer " + upstreamKey},
 		"openai on azure":   {surfaces, "POST", "/v1/chat/completions", `{"model":"a-1"}`, "POST /openai/v1/chat/completions", "api-key: " + upstreamKey},
