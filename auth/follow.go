@@ -126,12 +126,18 @@ func (f *follower) sync(b *beat) error {
 		f.lose(b)
 		return f.walk(false, false)
 	case f.marker() != b.marker || b.seq < f.seq.Load():
+		seq, before := f.seq.Load(), f.table.Len()
+		older := f.marker() == b.marker && seq != math.MaxInt64
 		f.from.Store(&b.marker)
 		f.seq.Store(math.MaxInt64) // should this end early, it begins anew
 		if err := f.walk(true, false); err != nil {
 			return err
 		}
 		f.seq.Store(b.seq)
+		if older {
+			f.log.Warn().Int64("changes_lost", seq-b.seq).Int("keys_before", before).Int("keys", f.table.Len()).
+				Msg(`Redis came back with an older state: keys that were made since are refused, and what was changed since is undone, revocations apart that this relay knows. Make the changes again, or restore them ("relay keys import --exported")`)
+		}
 	default:
 		for {
 			if err := f.take(b); err != nil {

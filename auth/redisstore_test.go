@@ -222,6 +222,31 @@ func TestARedisThatCameBackEmptyWipesNothing(t *testing.T) {
 	}
 }
 
+// A server that was killed comes back with what it had saved last.
+func TestARedisThatCameBackOlderIsSaid(t *testing.T) {
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
+	k := keeperAt(t, o)
+	old, _ := makeKey(t, k, grant{name: "old"})
+	relay := openRelay(t, o)
+	if err := server.Do("SAVE").Error(); err != nil {
+		t.Fatal(err)
+	}
+	saved := relay.redis.seq.Load()
+	young, _ := makeKey(t, k, grant{name: "young"})
+	eventually(t, "the new key", func() bool { return relay.ask(young) == Found && relay.redis.seq.Load() > saved })
+	server.Kill()
+	server.Again()
+	eventually(t, "the relay sees it", func() bool { return relay.ask(young) == Unknown })
+	if got := relay.ask(old); got != Found {
+		t.Errorf("the key that was saved: %v", got)
+	}
+	eventually(t, "it is said", func() bool { return relay.Health().Phase == "ready" && strings.Contains(relay.log.String(), "older state") })
+	if log := relay.log.String(); strings.Count(log, "older state") != 1 || !strings.Contains(log, `"changes_lost":1,"keys_before":2,"keys":1`) {
+		t.Errorf("%s", log)
+	}
+}
+
 func exported(t *testing.T, k keeper) string {
 	t.Helper()
 	records, tenants, err := k.read(t.Context())
