@@ -233,9 +233,11 @@ func TestShardsWithoutAClusterAreReadTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer end()
-	rows, err := s.newest(t.Context(), &filter{}, 10)
-	if err != nil || len(rows) != 10 || rows[9].ClientRequestID != "mine-599" || rows[0].ClientRequestID != "mine-590" {
-		t.Errorf("the newest 10: %d, %v", len(rows), err)
+	for range 20 { // a short cut of the server was wrong now and then
+		rows, err := s.newest(t.Context(), &filter{}, 10)
+		if err != nil || len(rows) != 10 || rows[9].ClientRequestID != "mine-599" || rows[0].ClientRequestID != "mine-590" {
+			t.Errorf("the newest 10: %d, %v: %+v", len(rows), err, rows)
+		}
 	}
 	n := 0
 	if err := s.scan(t.Context(), &filter{}, func(*requestlog.Row) error { n++; return nil }); err != nil || n != requests {
