@@ -261,7 +261,7 @@ func TestTheConfigurationNamesTheFile(t *testing.T) {
 	ok(t, keysCommand(t, "", "create", "--config", "missing.yaml", "--file", "from-config.yaml", "--name", "file"))
 
 	for file, want := range map[string]string{"keys.yaml": "other", "from-config.yaml": "config file"} {
-		records, err := ReadFile(file)
+		records, err := readFile(file)
 		var names []string
 		for _, r := range records {
 			names = append(names, r.Name)

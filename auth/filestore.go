@@ -77,14 +77,6 @@ func (s *FileStore) Close() {
 	<-s.stopped
 }
 
-// Reload takes the file up at once, without waiting for it to settle. An error
-// means that the keys of before stay in force.
-func (s *FileStore) Reload() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reloadLocked()
-}
-
 func (s *FileStore) watch() {
 	defer close(s.stopped)
 	ticker := time.NewTicker(pollInterval)
@@ -208,20 +200,6 @@ func (s *FileStore) follow(path string, f *keysFile, seen stamp) {
 	s.path, s.seen, s.settling, s.waited, s.said = path, seen, stamp{}, 0, ""
 	s.take(f)
 	s.log.Info().Str("file", path).Int("keys", s.table.Len()).Msg("keys are read from another file")
-}
-
-// ReadFile returns the records of a keys file, in its order. A file that is
-// not there is an fs.ErrNotExist, one that is broken a *FormatError.
-func ReadFile(path string) ([]*Record, error) {
-	data, _, err := readWhole(path)
-	if err != nil {
-		return nil, err
-	}
-	f, err := parseKeys(path, data)
-	if err != nil {
-		return nil, err
-	}
-	return f.records, nil
 }
 
 // What must not lock everybody out: an empty file is what a full disk or a cut

@@ -195,7 +195,7 @@ func TestABrokenFileKeepsTheKeysOfBeforeAndSaysSoOnce(t *testing.T) {
 				if got := log.take(); strings.Count(got, "\n") != 1 || !strings.Contains(got, test.want) || !strings.Contains(got, `"level":"error"`) {
 					t.Errorf("logged %q, want one line with %q", got, test.want)
 				}
-				if err := s.Reload(); err == nil || !strings.Contains(err.Error(), test.want) {
+				if err := s.reload(); err == nil || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("Reload: %v", err)
 				}
 				if got := log.take(); got != "" {
@@ -244,7 +244,7 @@ func TestNoKeysMustBeSaid(t *testing.T) {
 	key := create(t, path, "first")
 	s, _ := opened(t, path)
 	write(t, path, "keys: []\n")
-	if err := s.Reload(); err != nil || status(s, key) != Unknown {
+	if err := s.reload(); err != nil || status(s, key) != Unknown {
 		t.Errorf("%v, %v", err, status(s, key))
 	}
 }
@@ -257,7 +257,7 @@ func TestABrokenFileIsNotOpened(t *testing.T) {
 	if !errors.As(err, &format) || format.Problems[0].Line != 1 {
 		t.Errorf("got %v", err)
 	}
-	if _, err := ReadFile(path + "x"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := readFile(path + "x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
 }
@@ -321,7 +321,7 @@ func TestAnOldRecordNeverComesBack(t *testing.T) {
 	for range 3 {
 		others.Go(func() {
 			for !stop.Load() {
-				if err := s.Reload(); err != nil {
+				if err := s.reload(); err != nil {
 					t.Error(err)
 					return
 				}
@@ -346,7 +346,7 @@ func TestAnOldRecordNeverComesBack(t *testing.T) {
 		if _, _, _, err := revokeKey(t.Context(), &fileKeeper{path: path}, fmt.Sprint(i), time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Reload(); err != nil {
+		if err := s.reload(); err != nil {
 			t.Fatal(err)
 		}
 		if got := status(s, key); got != Revoked {
@@ -355,4 +355,12 @@ func TestAnOldRecordNeverComesBack(t *testing.T) {
 	}
 	stop.Store(true)
 	others.Wait()
+}
+
+// reload takes the file up at once, without waiting for it to settle. An error
+// means that the keys of before stay in force.
+func (s *FileStore) reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reloadLocked()
 }

@@ -19,7 +19,7 @@ import (
 
 func ids(t *testing.T, path string) []string {
 	t.Helper()
-	records, err := ReadFile(path)
+	records, err := readFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,4 +234,18 @@ func TestNoRawKeyIsOnDisk(t *testing.T) {
 	if got := fmt.Sprint(len(entries)); got != "2" {
 		t.Errorf("%s files, want the keys and the lock", got)
 	}
+}
+
+// readFile returns the records of a keys file, in its order. A file that is
+// not there is an fs.ErrNotExist, one that is broken a *FormatError.
+func readFile(path string) ([]*Record, error) {
+	data, _, err := readWhole(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := parseKeys(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return f.records, nil
 }

@@ -241,7 +241,9 @@ func TestARedisThatCameBackOlderIsSaid(t *testing.T) {
 	if got := relay.ask(old); got != Found {
 		t.Errorf("the key that was saved: %v", got)
 	}
-	eventually(t, "it is said", func() bool { return relay.Health().Phase == "ready" && strings.Contains(relay.log.String(), "older state") })
+	eventually(t, "it is said", func() bool {
+		return relay.Health().Phase == "ready" && strings.Contains(relay.log.String(), "older state")
+	})
 	if log := relay.log.String(); strings.Count(log, "older state") != 1 || !strings.Contains(log, `"changes_lost":1,"keys_before":2,"keys":1`) {
 		t.Errorf("%s", log)
 	}

@@ -79,7 +79,7 @@ func blank(t *testing.T, body string) (string, []int64) {
 			return string(b), times
 		}
 		at += i
-		sent, index, ok := ParseMark(b[at:])
+		sent, index, ok := parseMark(b[at:])
 		if !ok || index != len(times) {
 			t.Fatalf("mark %d: index %d, ok %v in %q", len(times), index, ok, b[at:min(at+60, len(b))])
 		}
@@ -99,4 +99,31 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// parseMark finds the mark in one event and returns its send time and index.
+// The event may come from any dialect.
+func parseMark(event []byte) (sent int64, index int, ok bool) {
+	i := bytes.Index(event, []byte(markKey))
+	if i < 0 {
+		return 0, 0, false
+	}
+	m := event[i+len(markKey):]
+	if len(m) < timeWidth+8 || m[timeWidth] != '.' || m[timeWidth+7] != '.' {
+		return 0, 0, false
+	}
+	for _, c := range m[:timeWidth] {
+		d := strings.IndexByte(hexDigits, c)
+		if d < 0 {
+			return 0, 0, false
+		}
+		sent = sent<<4 | int64(d)
+	}
+	for _, c := range m[timeWidth+1 : timeWidth+7] {
+		if c < '0' || c > '9' {
+			return 0, 0, false
+		}
+		index = index*10 + int(c-'0')
+	}
+	return sent, index, true
 }

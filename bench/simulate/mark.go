@@ -1,9 +1,6 @@
 package simulate
 
-import (
-	"bytes"
-	"strings"
-)
+import "strings"
 
 // A content event carries a mark in the field "obfuscation", which is where
 // OpenAI itself puts random padding: the send time (Now, 16 hex digits), the
@@ -16,33 +13,6 @@ const (
 )
 
 const hexDigits = "0123456789abcdef"
-
-// ParseMark finds the mark in one event and returns its send time and index.
-// The event may come from any dialect.
-func ParseMark(event []byte) (sent int64, index int, ok bool) {
-	i := bytes.Index(event, []byte(markKey))
-	if i < 0 {
-		return 0, 0, false
-	}
-	m := event[i+len(markKey):]
-	if len(m) < timeWidth+8 || m[timeWidth] != '.' || m[timeWidth+7] != '.' {
-		return 0, 0, false
-	}
-	for _, c := range m[:timeWidth] {
-		d := strings.IndexByte(hexDigits, c)
-		if d < 0 {
-			return 0, 0, false
-		}
-		sent = sent<<4 | int64(d)
-	}
-	for _, c := range m[timeWidth+1 : timeWidth+7] {
-		if c < '0' || c > '9' {
-			return 0, 0, false
-		}
-		index = index*10 + int(c-'0')
-	}
-	return sent, index, true
-}
 
 // appendMark appends the mark field with its filler and then tail, so that the
 // event that begins at start has size bytes, or as few more as it needs.

@@ -49,9 +49,6 @@ func (s *Stream) FirstEvent() int64 { return s.firstEvent }
 // a role, an empty text or an event of the stream's life. 0 if there was none.
 func (s *Stream) FirstContent() int64 { return s.firstContent }
 
-// LastEvent returns the time of the last event, 0 if there was none.
-func (s *Stream) LastEvent() int64 { return s.lastEvent }
-
 // Sequence returns the last sequence_number of a Responses stream, -1 if there
 // was none.
 func (s *Stream) Sequence() int64 { return s.sequence }

@@ -55,8 +55,8 @@ func TestInflateSeesEachFlushedEventAtOnce(t *testing.T) {
 					io.WriteString(w, "data: "+e+"\n\n")
 					w.Flush()
 					send(int64(i + 1))
-					if s.Events() != int64(i+1) || s.LastEvent() != int64(i+1) {
-						t.Fatalf("after event %d: %d events, the last at %d", i+1, s.Events(), s.LastEvent())
+					if s.Events() != int64(i+1) || s.lastEvent != int64(i+1) {
+						t.Fatalf("after event %d: %d events, the last at %d", i+1, s.Events(), s.lastEvent)
 					}
 				}
 				w.Close()

@@ -250,8 +250,8 @@ func checkTimes(t *testing.T, f Family, in string, content int) {
 	if got := s.FirstContent(); got != want {
 		t.Errorf("first content at %d, want %d", got, want)
 	}
-	if s.FirstEvent() != at[0] || s.LastEvent() != at[len(at)-1] {
-		t.Errorf("events from %d to %d, want %d to %d", s.FirstEvent(), s.LastEvent(), at[0], at[len(at)-1])
+	if s.FirstEvent() != at[0] || s.lastEvent != at[len(at)-1] {
+		t.Errorf("events from %d to %d, want %d to %d", s.FirstEvent(), s.lastEvent, at[0], at[len(at)-1])
 	}
 	if s.Gaps.Sum != at[len(at)-1]-at[0] {
 		t.Errorf("gaps of %d in all, want %d", s.Gaps.Sum, at[len(at)-1]-at[0])

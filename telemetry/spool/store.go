@@ -87,13 +87,6 @@ func Holds(root string) bool {
 	return slices.ContainsFunc(places, holdsFiles)
 }
 
-// Unacked returns which blocks of a spool's file are not acknowledged.
-func Unacked(f File) func(*Header) bool {
-	base := strings.TrimSuffix(strings.TrimSuffix(f.Path, ".open"), ending)
-	acked := readAcks(base + ackEnding)
-	return func(h *Header) bool { return !acked[h.Seq] }
-}
-
 // Quarantine writes one block into a file of its own in quarantine/ below the
 // root, and returns the file's path. Nothing deletes it.
 func (s *Folder) Quarantine(name string, h Header, frame []byte) (string, error) {
