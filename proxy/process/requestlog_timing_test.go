@@ -58,7 +58,7 @@ func BenchmarkRequestLog(b *testing.B) {
 		}
 		rounds++
 	}
-	time.Sleep(1500 * time.Millisecond) // the last rows are sealed within a second
+	time.Sleep(1500 * time.Millisecond)  // the last rows are sealed within a second
 	each := make([]float64, len(relays)) // µs
 	for i, r := range relays {
 		each[i] = float64((r.cpuTime() - before[i]).Nanoseconds()) / 1e3 / float64(rounds*requests)
