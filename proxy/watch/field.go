@@ -16,6 +16,7 @@ const (
 	fieldReasoning
 	fieldCandidateTokens
 	fieldThoughtTokens
+	fieldToolTokens
 	fieldPrompt     // prompt_tokens: Input, before any input_tokens beside it
 	fieldCompletion // completion_tokens: Output, likewise
 	fieldSequence
@@ -248,6 +249,8 @@ func (n node) geminiMember(key []byte) field {
 			return fieldCandidateTokens
 		case "thoughtsTokenCount":
 			return fieldThoughtTokens
+		case "toolUsePromptTokenCount":
+			return fieldToolTokens
 		case "cachedContentTokenCount":
 			return fieldCached
 		}

@@ -20,6 +20,7 @@ func TestJSONUsageOfEveryVendor(t *testing.T) {
 		{"anthropic", `{"type":"message","content":[{"type":"text","text":"x"}],"usage":{"input_tokens":5,"cache_creation_input_tokens":6,"cache_read_input_tokens":7,"output_tokens":8}}`, Usage{5, 8, 7, 6, -1}, true, false},
 		{"anthropic count_tokens is no usage", `{"input_tokens":2095}`, none, false, false},
 		{"gemini", `{"candidates":[{"content":{"parts":[{"text":"x"}]}}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2,"thoughtsTokenCount":3}}`, Usage{1, 5, -1, -1, 3}, true, false},
+		{"gemini with tools of its own", `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"toolUsePromptTokenCount":300,"thoughtsTokenCount":3,"totalTokenCount":315}}`, Usage{310, 5, -1, -1, 3}, true, false},
 		{"gemini array of chunks", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}}` + "\n,\r\n" + `{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":4}}` + "\n]", Usage{1, 4, -1, -1, -1}, true, false},
 		{"gemini array cut", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}},{"candi`, Usage{1, 2, -1, -1, -1}, true, true},
 		{"gemini error array", `[{"error":{"code":400}}]`, none, false, false},

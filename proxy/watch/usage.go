@@ -3,7 +3,7 @@ package watch
 // Usage is what the provider counted, as it counted: a field that it did not
 // name is -1. Input excludes cached tokens with Anthropic and includes them
 // everywhere else; Reasoning is a part of Output. For Gemini, Output is
-// candidates plus thoughts.
+// candidates plus thoughts, and Input the prompt plus what its own tools put in.
 type Usage struct{ Input, Output, Cached, CacheWrite, Reasoning int64 }
 
 // A slot is the place of one count. The order follows the number fields, see
@@ -18,6 +18,7 @@ const (
 	slotReasoning
 	slotCandidates
 	slotThoughts
+	slotTools
 	numSlots
 )
 
@@ -66,6 +67,11 @@ func (c *counts) usage() (Usage, bool) {
 		if thoughts >= 0 {
 			u.Reasoning = thoughts
 		}
+	}
+	// Its promptTokenCount excludes toolUsePromptTokenCount, and both are billed
+	// as input.
+	if tools := c.get(slotTools); tools >= 0 {
+		u.Input = max(u.Input, 0) + tools
 	}
 	return u, c.has != 0
 }
