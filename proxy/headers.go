@@ -118,6 +118,7 @@ var answerFields = newFieldTable([]fieldRow{
 	{"strict-transport-security", fieldDrop},
 	{"openai-organization", fieldDrop},
 	{"openai-project", fieldDrop},
+	{"anthropic-organization-id", fieldDrop},
 	{"server", fieldDrop},
 	{"date", fieldDrop},
 	{"nel", fieldDrop},

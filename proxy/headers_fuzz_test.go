@@ -34,7 +34,7 @@ var neverUpstream = []string{
 // neverDownstream is the same for clients. Connection is fasthttp's own.
 var neverDownstream = []string{
 	"keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade", "set-cookie", "alt-svc",
-	"strict-transport-security", "openai-organization", "openai-project", "nel", "report-to", "reporting-endpoints", "server",
+	"strict-transport-security", "openai-organization", "openai-project", "anthropic-organization-id", "nel", "report-to", "reporting-endpoints", "server",
 }
 
 // head is a head taken apart by hand: lines of name and value, in order.

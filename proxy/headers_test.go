@@ -81,7 +81,7 @@ func TestEveryAnswerFieldIsClassified(t *testing.T) {
 	names := map[fieldClass][]string{
 		fieldDrop: {
 			"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade",
-			"set-cookie", "alt-svc", "strict-transport-security", "openai-organization", "openai-project",
+			"set-cookie", "alt-svc", "strict-transport-security", "openai-organization", "openai-project", "anthropic-organization-id",
 			"server", "date", "nel", "report-to", "reporting-endpoints",
 			"cf-ray", "cf-cache-status", "access-control-allow-origin", "access-control-expose-headers",
 			"x-ratelimit-limit-requests", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-requests",
@@ -94,7 +94,7 @@ func TestEveryAnswerFieldIsClassified(t *testing.T) {
 		fieldPass: {
 			"content-encoding", "content-disposition", "retry-after", "retry-after-ms", "x-should-retry",
 			"x-siliconcloud-trace-id", "apim-request-id", "x-generation-id", "request-id", "openai-processing-ms", "openai-version", "openai-model",
-			"anthropic-organization-id", "etag", "last-modified", "location", "vary", "x-anything", "x-ms-region", "www-authenticate",
+			"etag", "last-modified", "location", "vary", "x-anything", "x-ms-region", "www-authenticate",
 			"servers", "dates", "retry", "a-name-that-is-longer-than-any-other-name-in-the-whole-table",
 		},
 	}
