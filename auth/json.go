@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"streamrelay/auth/limits"
@@ -95,7 +97,11 @@ func jsonProblem(err error) error {
 		return fmt.Errorf("%s: want another type than %s", orElse(kind.Field, "value"), kind.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("not JSON: it ends early")
-	case bytes.HasPrefix([]byte(err.Error()), []byte("json: unknown field")):
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if name, err := strconv.Unquote(name); err == nil && wellFormed(name) && !resemblesKey(name) {
+			return fmt.Errorf("%s: an unknown field", name)
+		}
 		return errors.New("an unknown field")
 	}
 	return err

@@ -226,3 +226,19 @@ func writeFile(t *testing.T, text string, mode os.FileMode) string {
 	}
 	return path
 }
+
+func TestACredentialThatWasMeantAsAVariableIsWarnedOf(t *testing.T) {
+	for value, want := range map[string]bool{"$OPENAI_API_KEY": true, "$_KEY": true, "sk-1": false, "$": false, "$1": false, "a$KEY": false} {
+		file := filepath.Join(t.TempDir(), "relay.yaml")
+		if err := os.WriteFile(file, []byte("upstreams:\n  - name: up\n    dialect: openai\n    base_url: https://127.0.0.1/v1\n    credentials: [{value: '"+value+"'}]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, err := Load(file, func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(warnings) == 1 && warnings[0].Path == "upstreams[0].credentials[0].value" && strings.Contains(warnings[0].Message, "${NAME}"); got != want || len(warnings) > 1 {
+			t.Errorf("%s: %v", value, warnings)
+		}
+	}
+}

@@ -123,6 +123,8 @@ func validateCredential(c *Credential, at string, r *report) {
 		r.must(false, at, "no secret: give value or value_file")
 	case strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
 		r.must(false, path, "a space, or a character that is not ASCII: a credential has none; copy it again")
+	case len(value) > 1 && value[0] == '$' && (value[1] == '_' || value[1] >= 'A' && value[1] <= 'Z'):
+		r.warn(path, "begins with $ and is taken as it stands: for a variable write ${NAME}")
 	}
 	r.notMasked(path, c.Value)
 }
