@@ -174,6 +174,12 @@ func (x *exchange) peekForm() *apiError {
 			model, at, found, more := peek.FormModel(b, boundary)
 			if found {
 				x.formModelAt(model, at)
+				if !x.adm.rec.AllowsModel(nil) {
+					x.form = peek.NewFormWatch(boundary)
+					if !x.form.Feed(b[at+len(model):]) {
+						return errTwoModels
+					}
+				}
 			}
 			if found || !more || ended || len(b) >= window {
 				return nil

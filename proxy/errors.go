@@ -64,6 +64,8 @@ var (
 		message: "The model does not exist or no route of this relay leads to it."}
 	errModelFirst = &apiError{status: 400, typ: invalidRequest, code: "model_not_found", param: "model", end: telemetry.Denied,
 		message: "No model was found in the form. Put the field model before file."}
+	errTwoModels = &apiError{status: 400, typ: invalidRequest, code: "invalid_form", param: "model", end: telemetry.Denied, close: true,
+		message: "The form has another field model, or is not written as RFC 7578 says. This key is bound to models: send one."}
 	errUnknownObject = &apiError{status: 404, typ: invalidRequest, code: "not_found", end: telemetry.Denied,
 		message: "This relay does not know which of its accounts has the object; it remembers those that it saw made lately."}
 	errPreviousResponse = &apiError{status: 400, typ: invalidRequest, code: "previous_response_not_found", param: "previous_response_id", end: telemetry.Denied,

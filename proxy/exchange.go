@@ -46,6 +46,7 @@ type exchange struct {
 	edits     [2]peek.Edit
 	nEdits    int
 	formModel peek.Edit           // the model's place in a form
+	form      *peek.FormWatch     // looks for another one, where the key may not use every model; nil: it may
 	scratch   [peek.MaxModel]byte // an alias that needs escapes
 	model     [peek.MaxModel]byte // the model's name, for rules and record
 
@@ -100,7 +101,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.sent, x.nEdits, x.failure, x.delivered = 0, 0, nil, false
 	x.set = x.srv.settings.Load()
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
-	x.formModel = peek.Edit{}
+	x.formModel, x.form = peek.Edit{}, nil
 	x.came, x.delays = 0, telemetry.Delays{}
 	x.keptRequest, x.keptAnswer = capture{}, capture{}
 	x.grant, x.refusal = limits.Grant{}, limits.Refusal{}

@@ -25,6 +25,9 @@ func (x *exchange) uploadBody(chunked bool) *apiError {
 	for {
 		n, err := x.reqBody.Read(buf.B[h1.ChunkRoom : pool.BufferSize-2])
 		if n > 0 {
+			if x.form != nil && !x.form.Feed(buf.B[h1.ChunkRoom:h1.ChunkRoom+n]) {
+				return errTwoModels
+			}
 			x.bodyCame(int(x.obs.BytesIn) + n)
 			from, to := h1.ChunkRoom, h1.ChunkRoom+n
 			if chunked {

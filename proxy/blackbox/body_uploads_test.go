@@ -311,3 +311,58 @@ func TestAModelBehindALargeFileIsFoundWhereARuleNeedsIt(t *testing.T) {
 		}
 	}
 }
+
+// Of two fields model one is the last, which some providers take: a key that is
+// bound to models cannot pass one by.
+func TestAFormOfTwoModelsIsRefusedToAKeyThatIsBoundToModels(t *testing.T) {
+	whole := make(chan struct{}, 10)
+	up := newRawUpstream(t, nil, func(c *upstreamConn) {
+		for {
+			rq, err := c.readHead()
+			if err != nil || rq.readBody() != nil {
+				return
+			}
+			whole <- struct{}{}
+			rq.reply(200, "{}")
+		}
+	})
+	restricted := key("k1", testKey, "acme")
+	restricted.Models = []string{"whisper-*"}
+	part := "--XyZ\r\nContent-Disposition: form-data; name="
+	two := func(size int) string {
+		return part + "\"model\"\r\n\r\nwhisper-1\r\n" + part + "\"file\"; filename=\"a.mp3\"\r\n\r\n" + noise(size, 6) + "\r\n" +
+			part + "\"model\"\r\n\r\nwhisper-1\r\n--XyZ--\r\n"
+	}
+	for _, bound := range []bool{true, false} {
+		o := option{}
+		if bound {
+			o.keys = []*auth.Record{restricted}
+		}
+		rl := relayTo(t, up, "", o)
+		for _, size := range []int{10, 3 << 20} {
+			for _, chunked := range []bool{true, false} {
+				t.Run(fmt.Sprint(bound, size, chunked), func(t *testing.T) {
+					body, multipart := two(size), "Content-Type: multipart/form-data; boundary=XyZ"
+					raw := request("POST", "/v1/audio/transcriptions", body, multipart)
+					if chunked {
+						raw = request("POST", "/v1/audio/transcriptions", "", multipart, "Transfer-Encoding: chunked") + chunk(body) + lastChunk
+					}
+					_, a := rl.speak(t, raw)
+					if !bound {
+						if a == nil || a.status != 200 {
+							t.Fatalf("%+v", a)
+						}
+						receive(t, whole)
+						return
+					}
+					if a == nil || a.status != 400 || !strings.Contains(string(a.body), "invalid_form") {
+						t.Fatalf("%+v", a)
+					}
+				})
+			}
+		}
+	}
+	if len(whole) > 0 {
+		t.Error("the upstream got a whole form")
+	}
+}

@@ -18,7 +18,7 @@ func FormModel(prefix, boundary []byte) (model []byte, at int, found, more bool)
 		return nil, 0, false, false
 	}
 	f := form{rest: prefix}
-	f.n = copy(f.line[copy(f.line[:], "\r\n--"):], boundary) + len("\r\n--")
+	f.bound(boundary)
 	switch f.find() {
 	case formFound:
 		return f.model, len(prefix) - f.behind, true, false
@@ -47,6 +47,10 @@ type form struct {
 	n      int                   // length of that
 }
 
+func (f *form) bound(boundary []byte) {
+	f.n = copy(f.line[copy(f.line[:], "\r\n--"):], boundary) + len("\r\n--")
+}
+
 func (f *form) delimiter() []byte { return f.line[:f.n] }
 
 // dashes is the delimiter without its CRLF, as it stands at the start of a line.
@@ -68,12 +72,36 @@ func (f *form) preamble() formState {
 		f.rest = f.rest[len(dashes):]
 		return f.delimiterLine()
 	}
-	at := bytes.Index(f.rest, f.delimiter())
-	if at < 0 {
+	at, odd := f.contentEnd()
+	switch {
+	case odd:
+		return formMissed
+	case at < 0:
 		return formShort
 	}
 	f.rest = f.rest[at+len(f.delimiter()):]
 	return f.delimiterLine()
+}
+
+// contentEnd returns where the delimiter begins that ends what stands at the
+// start of rest, -1 where none is there yet. odd: before it stands one behind
+// half a line break, which some readers take.
+func (f *form) contentEnd() (at int, odd bool) {
+	b, dashes := f.rest, f.dashes()
+	for from := 0; ; {
+		i := bytes.Index(b[from:], dashes)
+		if i < 0 {
+			return -1, false
+		}
+		i += from
+		switch {
+		case i >= 2 && b[i-2] == '\r' && b[i-1] == '\n':
+			return i - 2, false
+		case i >= 1 && (b[i-1] == '\n' || b[i-1] == '\r'):
+			return -1, true
+		}
+		from = i + 1
+	}
 }
 
 // delimiterLine reads what follows a boundary on its line: blanks and a line break,
@@ -109,7 +137,10 @@ func (f *form) part() formState {
 	} else if bytes.HasPrefix(dashes, f.rest) {
 		return formShort
 	}
-	at := bytes.Index(f.rest, f.delimiter())
+	at, odd := f.contentEnd()
+	if odd {
+		return formMissed
+	}
 	if isModel && (at > MaxModel || at < 0 && len(f.rest) > MaxModel+len(f.delimiter())) {
 		return formMissed
 	}

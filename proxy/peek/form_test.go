@@ -145,3 +145,44 @@ func formSays(body []byte, boundary string) string {
 	}
 	return "contradiction"
 }
+
+func TestASecondModelIsFoundHoweverTheFormComes(t *testing.T) {
+	model, file := formPart(modelHeader, "m"), formPart(fileHeader, strings.Repeat("x\r\n--\r\n-", 3000))
+	prompt := formPart(`Content-Disposition: form-data; name="prompt"`, "a model")
+	for _, c := range []struct {
+		name, rest string // behind the first model
+		one        bool
+	}{
+		{"nothing", "--b--", true},
+		{"a file", file + "--b--\r\n", true},
+		{"fields and a file", prompt + file + prompt + "--b--\r\nepilogue", true},
+		{"an empty field", formPart(`Content-Disposition: form-data; name="x"`, "") + "--b--", true},
+		{"not its end yet", file, true},
+		{"another model", model + "--b--", false},
+		{"another behind a file", file + prompt + model + "--b--", false},
+		{"a file called model", formPart(`Content-Disposition: form-data; name="model"; filename="x"`, "n") + "--b--", false},
+		{"one that is written oddly", formPart(`Content-Disposition: form-data; name="mod\el"`, "n") + "--b--", false},
+		{"behind half a line break", formPart(fileHeader, "x\n--b\nContent-Disposition: form-data; name=\"model\"\n\nn") + "--b--", false},
+		{"an endless head", "--b\r\nX: " + strings.Repeat("x", 1<<14), false},
+		{"a head without a disposition", "--b\r\nX: y\r\n\r\nx\r\n--b--", false},
+		{"in the epilogue", "--b--\r\n" + model, true},
+	} {
+		whole := "\r\n" + c.rest
+		for _, size := range []int{1, 2, 7, 1000, len(whole)} {
+			if size == 1 && len(whole) > 1<<15 {
+				size = 3
+			}
+			w := NewFormWatch([]byte("b"))
+			one := true
+			for p := []byte(whole); len(p) > 0; p = p[min(size, len(p)):] {
+				one = w.Feed(p[:min(size, len(p))])
+				if len(w.keep) > maxPartHead+size {
+					t.Fatalf("%s: keeps %d bytes", c.name, len(w.keep))
+				}
+			}
+			if one != c.one {
+				t.Errorf("%s in pieces of %d: %t", c.name, size, one)
+			}
+		}
+	}
+}

@@ -251,11 +251,30 @@ func FuzzFormModel(f *testing.F) {
 		if !found {
 			return
 		}
+		watch, pieces := NewFormWatch([]byte(boundary)), NewFormWatch([]byte(boundary))
+		one := watch.Feed(body[at+len(model):])
+		for rest := body[at+len(model):]; len(rest) > 0; {
+			n := min(len(rest), int(cut)%37+1)
+			if got := pieces.Feed(rest[:n]); !got && one {
+				t.Fatal("in pieces another model is found")
+			}
+			rest = rest[n:]
+		}
+		if pieces.state != watch.state {
+			t.Fatalf("in pieces it ends in state %d, else in %d", pieces.state, watch.state)
+		}
 		form := multipart.NewReader(bytes.NewReader(body), boundary)
+		seen := false
 		for {
 			part, err := form.NextPart()
+			if seen && (err != nil || !one) {
+				return
+			}
 			if err != nil {
 				t.Fatalf("found %q, mime/multipart: %v", model, err)
+			}
+			if seen && part.FormName() == "model" {
+				t.Fatal("there is another model")
 			}
 			if part.FormName() != "model" {
 				continue
@@ -264,7 +283,7 @@ func FuzzFormModel(f *testing.F) {
 			if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || !bytes.Equal(value, model) {
 				t.Fatalf("found %q, mime/multipart %q, %v", model, value, err)
 			}
-			return
+			seen = true
 		}
 	})
 }
