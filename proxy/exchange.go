@@ -93,7 +93,9 @@ func (x *exchange) init(c *clientConn) {
 	x.body.x = x
 }
 
-// begin starts the exchange for ctx's request.
+// begin starts the exchange for ctx's request. Each struct is emptied by itself,
+// and filled by field: what the compiler makes up elsewhere and copies waits at
+// the copy for all stores before it.
 func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.ctx, x.active = ctx, true
 	x.start = x.srv.now()
@@ -101,19 +103,25 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.sent, x.nEdits, x.failure, x.delivered = 0, 0, nil, false
 	x.set = x.srv.settings.Load()
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
-	x.formModel, x.form = peek.Edit{}, nil
-	x.came, x.delays = 0, telemetry.Delays{}
-	x.keptRequest, x.keptAnswer = capture{}, capture{}
-	x.grant, x.refusal = limits.Grant{}, limits.Refusal{}
+	x.formModel = peek.Edit{}
+	x.form = nil
+	x.came = 0
+	x.delays = telemetry.Delays{}
+	x.keptRequest = capture{}
+	x.keptAnswer = capture{}
+	x.grant = limits.Grant{}
+	x.refusal = limits.Refusal{}
 	x.ready, x.connecting = x.start, 0
-	x.obs = telemetry.Request{
-		ID: telemetry.NewID(wall), Start: wall,
-		Upstream: -1, Credential: -1, Endpoint: endpointOther,
-		Method: ctx.Request.Header.Method(), Client: x.c.remote,
-		Usage: telemetry.Usage{Input: -1, Output: -1, Cached: -1, CacheWrite: -1, Reasoning: -1},
-	}
+	x.obs = telemetry.Request{}
+	o := &x.obs
+	o.ID, o.Start = telemetry.NewID(wall), wall
+	o.Upstream, o.Credential, o.Endpoint = -1, -1, endpointOther
+	o.Method, o.Client = ctx.Request.Header.Method(), x.c.remote
+	u := &o.Usage
+	u.Input, u.Output, u.Cached, u.CacheWrite, u.Reasoning = -1, -1, -1, -1, -1
 	x.requestID = formatID(&x.idText, x.obs.ID)
-	x.adm = admission{target: target{scratch: x.scratch[:0], endpoint: endpointOther}} // used before the alias is
+	x.adm = admission{}
+	x.adm.target.scratch, x.adm.target.endpoint = x.scratch[:0], endpointOther // scratch is used before the alias is
 	x.reqBody = requestBody{}
 	x.ans.reset()
 	x.srv.tel.InFlight.Inc()

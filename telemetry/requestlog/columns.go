@@ -1,6 +1,8 @@
 package requestlog
 
 import (
+	"encoding/binary"
+
 	"github.com/ClickHouse/ch-go/proto"
 
 	"streamrelay/telemetry"
@@ -46,6 +48,28 @@ func (c *nullable) add(v int64, known bool) {
 	c.null, c.value = append(c.null, null), append(c.value, v)
 }
 
+// texts is a String column. It holds the values as they are sent, each behind
+// its length, since a block is written twice: to the spool and to ClickHouse.
+type texts struct {
+	rows int
+	buf  []byte
+}
+
+func (c *texts) Type() proto.ColumnType       { return proto.ColumnTypeString }
+func (c *texts) Rows() int                    { return c.rows }
+func (c *texts) EncodeColumn(b *proto.Buffer) { b.Buf = append(b.Buf, c.buf...) }
+func (c *texts) WriteColumn(w *proto.Writer)  { w.ChainWrite(c.buf) }
+func (c *texts) Reset()                       { c.rows, c.buf = 0, c.buf[:0] }
+
+func (c *texts) Append(s string) {
+	c.rows++
+	if len(s) == 0 {
+		c.buf = append(c.buf, 0)
+		return
+	}
+	c.buf = append(binary.AppendUvarint(c.buf, uint64(len(s))), s...)
+}
+
 // dicts is an Array(LowCardinality(String)) column.
 type dicts struct {
 	ends proto.ColUInt64 // of each row's elements
@@ -66,11 +90,11 @@ type columns struct {
 	id                                                       proto.ColUUID
 	ts                                                       millis
 	instance                                                 *dict
-	clientRequestID                                          proto.ColStr
+	clientRequestID                                          texts
 	tenant, keyID, method, endpoint, model                   *dict
-	modelRequested                                           proto.ColStr
+	modelRequested                                           texts
 	upstream, credential                                     *dict
-	upstreamID                                               proto.ColStr
+	upstreamID                                               texts
 	status, upstreamStatus                                   proto.ColUInt16
 	endReason, err                                           *dict
 	stream                                                   proto.ColBool
@@ -91,7 +115,7 @@ type columns struct {
 	tryUpstream, tryCredential *dicts
 	tryStatus                  *proto.ColArr[uint16]
 	tryFailure                 *dicts
-	traceID, parentSpanID      proto.ColStr
+	traceID, parentSpanID      texts
 }
 
 // input lists the columns under their names in the table.

@@ -162,8 +162,8 @@ func (c *columns) fillSome(f *filler, b *records, list []record) {
 		}
 		hex.Encode(f.hex[:32], q.traceID[:])
 		hex.Encode(f.hex[32:], q.parentID[:])
-		c.traceID.AppendBytes(f.hex[:32])
-		c.parentSpanID.AppendBytes(f.hex[32:])
+		c.traceID.Append(unsafe.String(&f.hex[0], 32))
+		c.parentSpanID.Append(unsafe.String(&f.hex[32], 16))
 	}
 }
 
