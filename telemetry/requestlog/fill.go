@@ -3,7 +3,10 @@ package requestlog
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"unsafe"
+
+	"github.com/ClickHouse/ch-go/proto"
 
 	"streamrelay/telemetry"
 )
@@ -63,29 +66,25 @@ func (c *columns) fillSome(f *filler, b *records, list []record) {
 		c.usageSource.ColInt8 = append(c.usageSource.ColInt8, int8(q.usageSource))
 	}
 	for k, col := range c.times {
-		v := *col
-		for i := range list {
-			v = append(v, micros(list[i].times[k]))
+		v := grown(col, len(list))
+		for i := range v {
+			v[i] = micros(list[i].times[k])
 		}
-		*col = v
 	}
 	for k, col := range c.counts {
-		v := *col
-		for i := range list {
-			v = append(v, count(list[i].counts[k]))
+		v := grown(col, len(list))
+		for i := range v {
+			v[i] = count(list[i].counts[k])
 		}
-		*col = v
 	}
 	for k, col := range c.tokens {
-		v := *col
-		for i := range list {
-			tokens := uint64(0)
+		v := grown(col, len(list))
+		for i := range v {
+			v[i] = 0
 			if list[i].usageSource != telemetry.UsageUnknown {
-				tokens = count(list[i].tokens[k])
+				v[i] = count(list[i].tokens[k])
 			}
-			v = append(v, tokens)
 		}
-		*col = v
 	}
 
 	for i := range list {
@@ -165,6 +164,13 @@ func (c *columns) fillSome(f *filler, b *records, list []record) {
 		c.traceID.Append(unsafe.String(&f.hex[0], 32))
 		c.parentSpanID.Append(unsafe.String(&f.hex[32], 16))
 	}
+}
+
+// grown appends n values to col and returns them, to be set.
+func grown(col *proto.ColUInt64, n int) []uint64 {
+	at := len(*col)
+	*col = slices.Grow(*col, n)[:at+n]
+	return (*col)[at:]
 }
 
 // next is the next text of the i-th record. It is b's memory.
