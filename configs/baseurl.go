@@ -28,8 +28,8 @@ func checkBaseURL(s string) error {
 	return nil
 }
 
-// roots are where the APIs of providers begin, of those whose documents do not
-// show it in what they call the base URL, or not always.
+// roots are where the APIs of known providers begin. Of others nothing is
+// guessed: some have theirs at the host itself.
 var roots = map[string]string{
 	"api.openai.com":                    "/v1",
 	"api.anthropic.com":                 "/v1",
@@ -45,8 +45,8 @@ var roots = map[string]string{
 	"openrouter.ai":                     "/api/v1",
 }
 
-// doubtBaseURL says what looks wrong about the path of base, an URL that is
-// valid in itself: each mistake here is a 404 for every request. "": nothing.
+// doubtBaseURL says what looks wrong about the path of base, which is a
+// valid URL: each mistake here is a 404 for every request. "": nothing.
 func doubtBaseURL(base string, d Dialect) string {
 	u, err := url.Parse(base)
 	if err != nil {
