@@ -30,11 +30,14 @@ build: ## build bin/relay: static, stamped with the version (PGO=off: sooner, an
 run: build ## stream a chat completion through the relay, then keep serving
 	./bin/relay demo
 
-test: build servers ## run every test that this machine can run
-	@. .ci/servers && $(GO) test ./...
+# Packages at a time: most of a test is waiting.
+AT_ONCE ?= $$((2*$$(getconf _NPROCESSORS_ONLN)))
 
-race: build servers ## the same under the race detector
-	@. .ci/servers && $(GO) test -race ./...
+test: build servers ## run every test that this machine can run
+	@. .ci/servers && $(GO) test -p $(AT_ONCE) ./...
+
+race: build servers ## the same under the race detector, the relay's own process included
+	@. .ci/servers && GORACE="atexit_sleep_ms=20 $$GORACE" $(GO) test -race -p $(AT_ONCE) ./...
 
 SOAK ?= 30m
 soak: build servers ## half an hour with everything on, reloads and faults: nothing fails, is lost or grows (SOAK=5m for less)

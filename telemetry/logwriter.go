@@ -93,6 +93,7 @@ func (b *lineWriter) run() {
 		case <-b.first:
 		case <-b.stop:
 			b.flush()
+			b.release()
 			return
 		}
 		delay.Reset(flushDelay)
@@ -118,6 +119,14 @@ func (b *lineWriter) flush() {
 	}
 	b.mu.Lock()
 	b.spare = full[:0]
+	b.mu.Unlock()
+}
+
+// release lets the buffers go, which whoever still holds a closed log, such as an
+// idle worker of the server, needs no more. Only run calls it, at its end.
+func (b *lineWriter) release() {
+	b.mu.Lock()
+	b.fill, b.spare = nil, nil
 	b.mu.Unlock()
 }
 

@@ -22,6 +22,7 @@ import (
 func TestEveryLoopCountsWhatTheProviderSaw(t *testing.T) {
 	t.Parallel()
 	p, addr := startProvider(t, simulate.Options{})
+	var cost Cost
 	for _, tt := range []struct {
 		loop     Loop
 		simulate string
@@ -45,9 +46,7 @@ func TestEveryLoopCountsWhatTheProviderSaw(t *testing.T) {
 			if tt.loop == Open && (res.Requests != 20 || res.Sends != 20) {
 				t.Errorf("%d requests, %d sends of 200/s in 100 ms", res.Requests, res.Sends)
 			}
-			if res.Cost.Peer <= 0 || res.Cost.Own <= 0 || res.Cost.Provider <= 0 {
-				t.Errorf("no CPU measured: %+v", res.Cost)
-			}
+			cost.Peer, cost.Own, cost.Provider = cost.Peer+res.Cost.Peer, cost.Own+res.Cost.Own, cost.Provider+res.Cost.Provider
 			var finished int64
 			for _, s := range res.Series {
 				finished += s.Finished
@@ -56,6 +55,11 @@ func TestEveryLoopCountsWhatTheProviderSaw(t *testing.T) {
 				t.Errorf("the series holds %d of %d", finished, res.Requests)
 			}
 		}
+	}
+	// Of all runs: a virtual machine's CPU clocks stand still for a tenth of a
+	// second where its host has time to account for that it took away.
+	if cost.Peer <= 0 || cost.Own <= 0 || cost.Provider <= 0 {
+		t.Errorf("no CPU measured: %+v", cost)
 	}
 }
 

@@ -62,8 +62,11 @@ func TestClientThatTricklesItsHeadIsCutOff(t *testing.T) {
 		"all but the last LF": "GET /v1/models HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer " + testKey + "\r\n\r",
 		"blank lines":         "\r\n\r\n",
 	} {
-		t.Run(name+", then silence", func(t *testing.T) { rl.cutsOff(t, up, raw, "") })
-		t.Run(name+", then a trickle", func(t *testing.T) { rl.cutsOff(t, up, raw, "X-Slow: "+strings.Repeat("a", 1500)) })
+		t.Run(name+", then silence", func(t *testing.T) { t.Parallel(); rl.cutsOff(t, up, raw, "") })
+		t.Run(name+", then a trickle", func(t *testing.T) {
+			t.Parallel()
+			rl.cutsOff(t, up, raw, "X-Slow: "+strings.Repeat("a", 1500))
+		})
 	}
 }
 
@@ -87,8 +90,11 @@ func TestClientThatTricklesItsBodyIsCutOff(t *testing.T) {
 		"part of an upload":          file + strings.Repeat("a", 20000),
 		"part of an upload, chunked": strings.Replace(file, "Content-Length: 100000", "Transfer-Encoding: chunked", 1) + "ffff\r\naaa",
 	} {
-		t.Run(name+", then silence", func(t *testing.T) { rl.cutsOffBody(t, up, raw, "") })
-		t.Run(name+", then a trickle", func(t *testing.T) { rl.cutsOffBody(t, up, raw, strings.Repeat("a", 1500)) })
+		t.Run(name+", then silence", func(t *testing.T) { t.Parallel(); rl.cutsOffBody(t, up, raw, "") })
+		t.Run(name+", then a trickle", func(t *testing.T) {
+			t.Parallel()
+			rl.cutsOffBody(t, up, raw, strings.Repeat("a", 1500))
+		})
 	}
 }
 

@@ -34,6 +34,9 @@ func environment(more ...string) []string {
 			env = append(env, name+"="+v)
 		}
 	}
+	if raceEnabled { // a race ends the child, and so fails the test
+		env = append(env, "GORACE=halt_on_error=1 atexit_sleep_ms=20")
+	}
 	return append(env, more...)
 }
 

@@ -23,6 +23,9 @@ func buildAndRun(m *testing.M) int {
 	binary = filepath.Join(dir, "relay")
 	build := exec.Command("go", "build", "-trimpath", "-o", binary, "streamrelay")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if raceEnabled { // what go test has compiled of it is compiled
+		build = exec.Command("go", "build", "-race", "-o", binary, "streamrelay")
+	}
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the relay: %v\n%s", err, out)
 		return 1

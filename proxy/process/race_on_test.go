@@ -2,4 +2,5 @@
 
 package process
 
+// raceEnabled: the relay under test is built with the race detector, too.
 const raceEnabled = true

@@ -49,6 +49,7 @@ func exported(t *testing.T, dir string) map[string]bool {
 // ClickHouse after a kill is in ClickHouse at the end, once, and so it is in
 // the rollup; and the relay had sealed no more than that.
 func TestKilledRelayLosesNothingSealedAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	db := chtest.Start(t)
 	dir, key := setUp(t, simulate(t, "--profile", "ttft=0,gap=0,events=3"), fmt.Sprintf("clickhouse: {address: \"%s\"}\nlog: {access: false}\n", db.Native))
 	if r := run(t, dir, "migrate"); r.code != 0 {

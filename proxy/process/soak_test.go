@@ -77,9 +77,7 @@ func (r *relay) idleSample(like soakSample) (s soakSample) {
 // RELAY_TEST_SOAK says how long, such as 30m (`make soak`), and RELAY_TEST_SOAK_RATE
 // how many requests a second.
 func TestSoak(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the binary under test is built without the race detector: one run of this is enough")
-	}
+	t.Parallel()
 	length, rate := 16*time.Second, 100
 	if text := os.Getenv("RELAY_TEST_SOAK"); text != "" {
 		var err error
