@@ -21,6 +21,7 @@ upstreams:
 // TestExitCodesAndFirstLines: 0, 1 runtime, 2 usage, 69 a dependency out of
 // reach, 78 configuration; each failure says on its first line what it is.
 func TestExitCodesAndFirstLines(t *testing.T) {
+	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +121,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	r := run(t, dir, "version")
 	if want := regexp.MustCompile(`^relay \S+ \(\S+, go\S+, ` + runtime.GOOS + `/` + runtime.GOARCH + `\)\n$`); r.code != 0 || r.stderr != "" || !want.MatchString(r.stdout) {
@@ -139,6 +141,7 @@ func TestVersion(t *testing.T) {
 
 // TestCompletionScriptsAreWhole: each shell that is there parses its own.
 func TestCompletionScriptsAreWhole(t *testing.T) {
+	t.Parallel()
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		t.Run(shell, func(t *testing.T) {
 			r := run(t, tempDir(t), "completion", shell)
@@ -162,6 +165,7 @@ func TestCompletionScriptsAreWhole(t *testing.T) {
 // TestHealthcheck asks both listeners and a socket; a relay that drains is
 // alive and not ready.
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	up := holdStreams(t)
 	r := startRelay(t, up.addr, "")
 	for _, args := range [][]string{{"--address", r.addr}, {"--address", r.addr, "--ready"}, {"--address", r.admin, "--ready"}} {

@@ -55,6 +55,7 @@ const dropped = "relay_log_lines_dropped_total"
 // TestFullDiskUnderTheLogDoesNotStopForwarding: lines that cannot be written
 // are counted.
 func TestFullDiskUnderTheLogDoesNotStopForwarding(t *testing.T) {
+	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skipf("no /dev/full on this system: %v", err)
@@ -73,6 +74,7 @@ func TestFullDiskUnderTheLogDoesNotStopForwarding(t *testing.T) {
 
 // TestClosedStdoutDoesNotEndTheRelay: whoever read the log has gone.
 func TestClosedStdoutDoesNotEndTheRelay(t *testing.T) {
+	t.Parallel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +106,7 @@ func TestClosedStdoutDoesNotEndTheRelay(t *testing.T) {
 // TestStuckStdoutDoesNotStopForwarding: nobody reads the log, and the pipe and
 // the buffers before it are full.
 func TestStuckStdoutDoesNotStopForwarding(t *testing.T) {
+	t.Parallel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -139,6 +142,7 @@ func TestStuckStdoutDoesNotStopForwarding(t *testing.T) {
 // TestKill9BreaksStreamsAndLeavesNothingInTheWay: the client must see that its
 // answer was cut, and the next relay takes the place.
 func TestKill9BreaksStreamsAndLeavesNothingInTheWay(t *testing.T) {
+	t.Parallel()
 	up := holdStreams(t)
 	r := startRelay(t, up.addr, "listen: "+porttest.FreeAddress(t)+"\n")
 	res := r.stream()
@@ -174,6 +178,7 @@ func TestKill9BreaksStreamsAndLeavesNothingInTheWay(t *testing.T) {
 // much. Whoever is turned away is told so, and when they have gone the relay
 // serves as before.
 func TestSurvivesWithFewDescriptors(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ limits, counter string }{
 		"own limit":            {"", `relay_rejected_total{reason="connections"}`},
 		"limit above the real": {"limits: {max_connections: 100000}\n", "relay_accept_errors_total"},

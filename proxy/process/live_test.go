@@ -18,6 +18,7 @@ import (
 )
 
 func TestTheLivePageAgreesWithTheMetrics(t *testing.T) {
+	t.Parallel()
 	r := startRelay(t, simulate(t, "--ttft", "1ms", "--gap", "1ms", "--events", "4"), "")
 	for i := range 20 {
 		key := r.key
@@ -87,6 +88,7 @@ func get(t testing.TB, admin, path string) (http.Header, []byte) {
 }
 
 func TestAnOpenLivePageDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	r := startRelay(t, simulate(t), "shutdown: {lame_duck: 0s}\n")
 	res, err := http.Get("http://" + r.admin + "/live/events")
 	if err != nil {
@@ -104,6 +106,7 @@ func TestAnOpenLivePageDoesNotHoldUpTheEnd(t *testing.T) {
 }
 
 func TestTopPutsTheTerminalBack(t *testing.T) {
+	t.Parallel()
 	r := startRelay(t, simulate(t), "")
 	for how, end := range map[string]func(*process, *os.File){
 		"q":       func(_ *process, keys *os.File) { _, _ = keys.WriteString("q") },

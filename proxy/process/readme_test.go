@@ -66,6 +66,7 @@ func blocksOf(text string) (blocks []block, err error) {
 // tree, each as a user would paste it. The addresses in them become free ones;
 // make run has its own.
 func TestGuidesCommandsWork(t *testing.T) {
+	t.Parallel()
 	for _, guide := range guides {
 		t.Run(guide, func(t *testing.T) { runGuide(t, guide) })
 	}
@@ -202,6 +203,7 @@ func copyTree(t *testing.T) string {
 // TestREADMEIsTrueAboutNames: what it calls a metric, a target, a key or a file
 // is one.
 func TestREADMEIsTrueAboutNames(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -258,6 +260,7 @@ func section(text []byte, from, to string) []byte {
 
 // TestREADMESaysEveryEndReasonAndCode that the relay can give.
 func TestREADMESaysEveryEndReasonAndCode(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 // relays, revokes it, and lets the relays go on without Redis, one of them
 // over a restart.
 func TestTwoRelaysShareTheKeysOfRedis(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	provider := simulate(t)
 	a := startRelay(t, provider, fmt.Sprintf("keys: {store: redis, state_file: state}\nredis: {addresses: [\"%s\"]}\n", redis.Addr()))

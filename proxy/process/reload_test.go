@@ -16,6 +16,7 @@ const reloadBody = `{"model":"m","messages":[{"role":"user","content":"what was 
 // what its stores and its log go by; a key made in another file is good
 // afterwards, and the old one is not.
 func TestAReloadChangesPricesBodiesAndTheAccessLog(t *testing.T) {
+	t.Parallel()
 	provider := simulate(t, "--profile", "ttft=0,gap=0,events=3")
 	r := startRelay(t, provider, "keys: {file: one.keys}\n")
 	ask := func() string {
@@ -62,6 +63,7 @@ func TestAReloadChangesPricesBodiesAndTheAccessLog(t *testing.T) {
 // TestAStreamKeepsItsCredentialsNameOverAReload has a stream end after its
 // credential has got another place in the list, and another one the old place.
 func TestAStreamKeepsItsCredentialsNameOverAReload(t *testing.T) {
+	t.Parallel()
 	provider := simulate(t, "--profile", "ttft=0,gap=400ms,events=4")
 	r := startRelay(t, provider, "")
 	config := func(credentials string) {

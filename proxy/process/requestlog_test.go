@@ -156,6 +156,7 @@ func eventuallyStored(t testing.TB, what string, ok func() bool) {
 // TestRequestLogWithoutClickHouseIsReadableWhileTheRelayRunsAndAfterIt: the
 // files are the log.
 func TestRequestLogWithoutClickHouseIsReadableWhileTheRelayRunsAndAfterIt(t *testing.T) {
+	t.Parallel()
 	r := startRelay(t, simulate(t, "--profile", "ttft=0,gap=0,events=3"), "prices: {m: {input: 2, output: 4}}\n")
 	const n = 25
 	for i := range n {
@@ -199,6 +200,7 @@ func (r *relay) series(name string) float64 {
 // TestRowsThatAnInstanceLeavesAreSentByTheOther: two relays share one folder, as
 // relay@blue and relay@green do, and one of them ends while ClickHouse is away.
 func TestRowsThatAnInstanceLeavesAreSentByTheOther(t *testing.T) {
+	t.Parallel()
 	if !long() {
 		t.Skip("a relay looks for what others left each 30 s: set RELAY_TEST_LONG=1")
 	}

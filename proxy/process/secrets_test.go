@@ -13,6 +13,7 @@ import (
 // one, uses the relay well and badly, and then looks through all that came out
 // of it: both outputs, metrics, answers, its own commands.
 func TestNoSecretLeavesTheProcess(t *testing.T) {
+	t.Parallel()
 	const (
 		headerSecret = "sk-header-secret-41bd"
 		adminToken   = "sk-admin-secret-93ce"

@@ -20,6 +20,7 @@ const (
 var errEnd = io.EOF
 
 func TestServeRelaysToTheProvider(t *testing.T) {
+	t.Parallel()
 	r := startRelay(t, simulate(t), "")
 	res := r.stream("X-Simulate", "ttft=0,gap=0,events=20", "X-Request-Id", "request-1")
 	data, err := eventsOf(res.Body).rest()
@@ -68,6 +69,7 @@ func TestServeRelaysToTheProvider(t *testing.T) {
 // TestSigtermLetsAnOpenStreamEnd: nothing new is taken, what is under way goes
 // to its end, then the process ends with 0.
 func TestSigtermLetsAnOpenStreamEnd(t *testing.T) {
+	t.Parallel()
 	up := holdStreams(t)
 	r := startRelay(t, up.addr, "")
 	res := r.stream("X-Request-Id", "open")
@@ -100,6 +102,7 @@ func TestSigtermLetsAnOpenStreamEnd(t *testing.T) {
 // TestSecondSignalEndsOpenStreams: the client sees a broken transfer, never a
 // clean end, and the provider is let go.
 func TestSecondSignalEndsOpenStreams(t *testing.T) {
+	t.Parallel()
 	up := holdStreams(t)
 	r := startRelay(t, up.addr, "")
 	res := r.stream("X-Request-Id", "open")
@@ -129,6 +132,7 @@ func TestSecondSignalEndsOpenStreams(t *testing.T) {
 
 // TestKeysTakeEffectWhileItRuns: created, revoked, imported; without a restart.
 func TestKeysTakeEffectWhileItRuns(t *testing.T) {
+	t.Parallel()
 	r := startRelay(t, simulate(t), "")
 	second := createKey(t, r.dir, "second")
 	eventually(t, "a new key is taken", func() bool { return r.status(second.Key) == 200 })
@@ -151,6 +155,7 @@ func TestKeysTakeEffectWhileItRuns(t *testing.T) {
 
 // TestBrokenKeysFileKeepsTheKeysOfBefore, and so does one that is gone.
 func TestBrokenKeysFileKeepsTheKeysOfBefore(t *testing.T) {
+	t.Parallel()
 	dir, key := setUp(t, simulate(t), "")
 	r := &relay{process: start(t, dir, nil, binary, "serve"), dir: dir, key: key}
 	r.await(r.stdout, `"message":"serving"`)
@@ -182,6 +187,7 @@ func TestBrokenKeysFileKeepsTheKeysOfBefore(t *testing.T) {
 // TestAdminListenerWantsItsToken, except for liveness; and the public listener
 // shows nothing of it.
 func TestAdminListenerWantsItsToken(t *testing.T) {
+	t.Parallel()
 	dir, key := setUp(t, simulate(t), "admin: {listen: 127.0.0.1:0, token_file: token}\n")
 	const token = "admin-token-77aa"
 	writeFile(t, filepath.Join(dir, "token"), token+"\n")
@@ -241,6 +247,7 @@ func TestAdminListenerWantsItsToken(t *testing.T) {
 // TestServesOnAUnixSocket, and takes its place again after a kill -9 that left
 // the file there; a socket that is served is not taken away.
 func TestServesOnAUnixSocket(t *testing.T) {
+	t.Parallel()
 	dir, key := setUp(t, simulate(t), "")
 	socket := "unix:" + filepath.Join(dir, "relay.sock")
 	text, err := os.ReadFile(filepath.Join(dir, "relay.yaml"))

@@ -17,6 +17,7 @@ import (
 // TestUnderASupervisor plays systemd: it hands the public socket over, listens
 // to what it is told, and lets a stream outlive its own patience.
 func TestUnderASupervisor(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
