@@ -53,7 +53,7 @@ func command() *cobra.Command {
 				if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
 					hint = fmt.Sprintf("did you mean %q?", like[0])
 				}
-				return usage{fmt.Errorf("unknown command %q: %s", args[0], hint)}
+				return usage{fmt.Errorf("unknown command %.12q: %s", args[0], hint)}
 			}
 			return cmd.Help()
 		},
@@ -93,7 +93,7 @@ func explainArgs(c *cobra.Command) {
 				return nil
 			}
 			if !cmd.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command") {
-				err = fmt.Errorf("%s takes no arguments, and %q is one: `%[1]s --help` lists its flags", cmd.CommandPath(), args[0])
+				err = fmt.Errorf("%s takes no arguments, and %.12q is one: `%[1]s --help` lists its flags", cmd.CommandPath(), args[0])
 			}
 			return usage{err}
 		}

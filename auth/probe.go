@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -136,13 +137,27 @@ func (p *probe) durability() (found []configs.Finding) {
 
 // explained adds to an error of Redis or of the way to it what to change.
 func explained(c *configs.Redis, err error) error {
-	var own *rueidis.RedisError
-	var network net.Error
-	if !errors.As(err, &own) && !errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, io.EOF) {
+	if !ofRedis(err) {
 		return err
 	}
 	f := failed(c, err)
 	return &explainedError{err, f.Detail + "\n" + f.Hint}
+}
+
+// ofRedis reports whether err came from Redis or from the way to it. A bare
+// errno is not the network's: a file has such ones, too.
+func ofRedis(err error) bool {
+	var (
+		own         *rueidis.RedisError
+		network     *net.OpError
+		dns         *net.DNSError
+		certificate *tls.CertificateVerificationError
+		header      tls.RecordHeaderError
+		alert       tls.AlertError
+	)
+	return errors.As(err, &own) || errors.As(err, &network) || errors.As(err, &dns) ||
+		errors.As(err, &certificate) || errors.As(err, &header) || errors.As(err, &alert) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF)
 }
 
 // explainedError is an error of Redis as a person wants to read it.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -147,8 +148,22 @@ func TestOverTLS(t *testing.T) {
 	if len(found) != 1 || found[0].OK || !strings.Contains(found[0].Hint, "set redis.ca_file") {
 		t.Errorf("%+v", found)
 	}
+	path := filepath.Join(dir, "relay.yaml")
+	if err := os.WriteFile(path, []byte("keys: {store: redis}\nredis: {addresses: ["+o.Redis.Addresses[0]+"], tls: true}\nupstreams:\n  - {name: a, base_url: http://127.0.0.1:1/v1}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := keysCommand(t, "", "list", "--config", path); r.err == nil || !strings.Contains(r.err.Error(), "set redis.ca_file") {
+		t.Errorf("a command says %v", r.err)
+	}
 	o.Redis.CAFile = dir + "/cert.pem"
 	followed(t, o)
+}
+
+func TestAnErrorOfAFileIsNotTakenForOneOfRedis(t *testing.T) {
+	_, err := os.ReadFile(t.TempDir()) // a folder
+	if got := explained(&configs.Redis{Addresses: []string{"127.0.0.1:1"}}, fmt.Errorf("read keys: %w", err)); err == nil || got.Error() != "read keys: "+err.Error() {
+		t.Errorf("%v", got)
+	}
 }
 
 // followed goes once through a key's life.

@@ -66,6 +66,9 @@ func (o *options) complete(args []string) error {
 	}
 	for _, name := range args {
 		if name == "frontier" {
+			if o.Rate != 0 || o.Hold != 0 || o.direct != "" || o.slo != "" || o.findMax || o.tries > 1 {
+				return errors.New("frontier looks for rates and streams by itself: --rate, --hold, --direct, --slo, --find-max and --tries are not for it")
+			}
 			continue
 		}
 		s, err := Find(name)
@@ -74,6 +77,9 @@ func (o *options) complete(args []string) error {
 		}
 		if s.Loop == load.Cancel && o.provider == "" && o.direct == "" {
 			return errors.New("scenario cancel wants --provider (or --direct): the URL of the simulated provider, which knows when it noticed")
+		}
+		if o.Rate > 0 && (s.Loop == load.Streams || s.Loop == load.Cancel) {
+			return fmt.Errorf("scenario %s sends nothing by schedule: take --rate out, and say how much with --streams", name)
 		}
 		if o.findMax && (s.Loop == load.Cancel || o.slo == "" && s.SLO == "") {
 			return fmt.Errorf("--find-max wants --slo, such as p99=50ms,errors=0, and a scenario other than cancel")
@@ -89,6 +95,7 @@ func (o *options) complete(args []string) error {
 		"--timeout: want 1ms to 1h":                               o.timeout < time.Millisecond || o.timeout > time.Hour,
 		"--check: want auto, exact or form":                       o.check != "auto" && o.check != "exact" && o.check != "form",
 		"--hgrm holds one distribution: name one scenario":        o.hgrm != "" && len(args) > 1,
+		"--find-max confirms by itself: take --tries out":         o.findMax && o.tries > 1,
 		"--find-max and --direct do not go together":              o.findMax && o.direct != "",
 		"--pid and --admin both tell CPU and memory: give one":    o.pid != 0 && o.admin != "",
 		"--pid: no such process":                                  o.pid < 0 || o.pid > 0 && unix.Kill(o.pid, 0) == unix.ESRCH,

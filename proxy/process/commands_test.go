@@ -38,6 +38,7 @@ func TestExitCodesAndFirstLines(t *testing.T) {
 		{name: "no command", args: "", code: 0},
 		{name: "unknown command", args: "nosuch", code: 2, stderr: "relay: unknown command \"nosuch\": `relay --help` lists them"},
 		{name: "mistyped command", args: "srve", code: 2, stderr: `relay: unknown command "srve": did you mean "serve"?`},
+		{name: "a key for a command", args: "sk-or-v1-0123456789abcdef", code: 2, stderr: "relay: unknown command \"sk-or-v1-012\": `relay --help` lists them"},
 		{name: "unknown flag", args: "serve --nosuch", code: 2, stderr: "relay: unknown flag: --nosuch: `relay serve --help` lists the flags"},
 		{name: "flag without value", args: "serve --config", code: 2, stderr: "relay: flag needs an argument: --config: `relay serve --help` lists the flags"},
 		{name: "surplus argument", args: "version now", code: 2, stderr: `relay: relay version takes no arguments, and "now" is one: ` + "`relay version --help` lists its flags"},

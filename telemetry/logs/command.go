@@ -42,9 +42,9 @@ case: with ClickHouse those are the rows that wait for it.`,
 				return usageError{errors.New(want)}
 			}
 			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-				return usageError{fmt.Errorf("unknown command %q: did you mean %q? %s", args[0], like[0], want)}
+				return usageError{fmt.Errorf("unknown command %.12q: did you mean %q? %s", args[0], like[0], want)}
 			}
-			return usageError{fmt.Errorf("unknown command %q: %s", args[0], want)}
+			return usageError{fmt.Errorf("unknown command %.12q: %s", args[0], want)}
 		},
 
 		SuggestionsMinimumDistance: 2,
