@@ -16,6 +16,14 @@ import (
 	"streamrelay/telemetry/clickhouse/chtest"
 )
 
+// bodyStats are those of bodies.
+func (r *Recorder) bodyStats() Stats {
+	if r.bodiesLog == nil {
+		return Stats{}
+	}
+	return r.bodiesLog.figures()
+}
+
 func TestBodiesOfWhatWentWellAreKeptOnlyWhereAllAre(t *testing.T) {
 	for _, c := range []struct {
 		status      int
@@ -96,23 +104,23 @@ func TestBodiesAreStoredOnceAndByteForByteWhateverHappensToAnInsert(t *testing.T
 	for _, fault := range [][]string{{"none"}, {"drop-ack", "count", "2"}, {"drop-insert", "count", "2"}, {"exception", "code", "241", "count", "2", "inserts", "1"}} {
 		s.Fault(fault[0], fault[1:]...)
 		more()
-		eventually(t, "the bodies are stored", func() bool { return r.BodyStats().Stored == count() && r.Stats().Stored == uint64(n) })
+		eventually(t, "the bodies are stored", func() bool { return r.bodyStats().Stored == count() && r.Stats().Stored == uint64(n) })
 	}
 	s.Fault("refuse")
 	more()
-	eventually(t, "the bodies are sealed", func() bool { return r.BodyStats().Sealed == count() })
+	eventually(t, "the bodies are sealed", func() bool { return r.bodyStats().Sealed == count() })
 	if err := r.Close(0); err != nil {
 		t.Fatal(err)
 	}
 	s.Fault("none")
 	o.Files.Bodies = "off" // what waits is brought all the same
 	r = New(o)
-	eventually(t, "what waited is stored", func() bool { return r.BodyStats().Waiting == 0 && r.Stats().Waiting == 0 })
+	eventually(t, "what waited is stored", func() bool { return r.bodyStats().Waiting == 0 && r.Stats().Waiting == 0 })
 	r.Append(said(9)) // one that failed
 	if err := r.Close(10 * time.Second); err != nil {
 		t.Error(err)
 	}
-	if got := r.BodyStats(); got.Appended != 0 || got.Dropped != 0 || got.Quarantined != 0 {
+	if got := r.bodyStats(); got.Appended != 0 || got.Dropped != 0 || got.Quarantined != 0 {
 		t.Errorf("%+v", got)
 	}
 	wantBodies(t, s, n, kept)
@@ -136,7 +144,7 @@ func TestWithoutTheirTableBodiesWaitAndRowsDoNot(t *testing.T) {
 		t.Errorf("said: %s", text)
 	}
 	migrate(t, s, &o.ClickHouse)
-	eventually(t, "the bodies are stored", func() bool { return r.BodyStats().Stored == 50 })
+	eventually(t, "the bodies are stored", func() bool { return r.bodyStats().Stored == 50 })
 	if err := r.Close(time.Second); err != nil {
 		t.Error(err)
 	}

@@ -169,8 +169,8 @@ func TestBodiesCanBeSwitchedByAReload(t *testing.T) {
 	if err := r.Close(0); err != nil {
 		t.Fatal(err)
 	}
-	if b := onlyBlock(t, filepath.Join(o.Files.Dir, BodyFolder)); b.Rows() != 2 || r.BodyStats().Sealed != 2 || r.Stats().Sealed != 5 {
-		t.Errorf("%d bodies, %+v, %+v", b.Rows(), r.BodyStats(), r.Stats())
+	if b := onlyBlock(t, filepath.Join(o.Files.Dir, BodyFolder)); b.Rows() != 2 || r.bodyStats().Sealed != 2 || r.Stats().Sealed != 5 {
+		t.Errorf("%d bodies, %+v, %+v", b.Rows(), r.bodyStats(), r.Stats())
 	}
 }
 

@@ -52,14 +52,6 @@ type ShardState struct {
 // Stats returns those of the log's rows.
 func (r *Recorder) Stats() Stats { return r.log.figures() }
 
-// BodyStats returns those of bodies.
-func (r *Recorder) BodyStats() Stats {
-	if r.bodiesLog == nil {
-		return Stats{}
-	}
-	return r.bodiesLog.figures()
-}
-
 func (p *pipe) figures() Stats {
 	s := &p.stats
 	out := Stats{
