@@ -18,15 +18,15 @@ func TestTheHotPathAllocatesNothing(t *testing.T) {
 	plain, pepper := NewStatic(record(nil)), []byte("0123456789abcdef")
 	peppered := NewTable(pepper)
 	peppered.Put(record(pepper))
-	r, _ := plain.Lookup(key, 0)
+	r, _ := plain.lookup(key, 0)
 
 	for _, test := range []struct {
 		name string
 		run  func() bool
 	}{
-		{"hit", func() bool { _, s := plain.Lookup(key, 0); return s == Found }},
-		{"miss", func() bool { _, s := plain.Lookup(unknown, 0); return s == Unknown }},
-		{"hit with pepper", func() bool { _, s := peppered.Lookup(key, 0); return s == Found }},
+		{"hit", func() bool { _, s := plain.lookup(key, 0); return s == Found }},
+		{"miss", func() bool { _, s := plain.lookup(unknown, 0); return s == Unknown }},
+		{"hit with pepper", func() bool { _, s := peppered.lookup(key, 0); return s == Found }},
 		{"own tenant", func() bool { _, ok := r.Tenant(tenant); return ok }},
 		{"any tenant", func() bool { _, ok := r.Tenant(other); return ok }},
 		{"model", func() bool { return r.AllowsModel(model) }},

@@ -50,7 +50,7 @@ func TestCreatePrintsTheKeyOnceAndItWorks(t *testing.T) {
 		t.Error("the key was printed twice")
 	}
 	s, _ := opened(t, path)
-	record, status := s.Table().Lookup([]byte(key), time.Now().Unix())
+	record, status := s.Table().lookup([]byte(key), time.Now().Unix())
 	if status != Found || record.Name != "alice" || strings.Join(record.Tenants, " ") != "acme beta" ||
 		!record.AllowsModel([]byte("gpt-4o")) || record.AllowsModel([]byte("o1")) {
 		t.Errorf("%v, %+v", status, record)
@@ -152,7 +152,7 @@ func TestImportTakesKeysOfAnyForm(t *testing.T) {
 	r := ok(t, keysCommand(t, " "+strings.Join(keys, "  \r\n\n")+"\n", "import", "-", "--name", "old", "--tenant", "*", "--file", path))
 	s, _ := opened(t, path)
 	for i, key := range keys {
-		record, status := s.Table().Lookup([]byte(key), time.Now().Unix())
+		record, status := s.Table().lookup([]byte(key), time.Now().Unix())
 		if status != Found || !strings.Contains(r.stdout, record.ID+"\t"+record.Name+"\n") {
 			t.Errorf("key %d: %v, %+v", i, status, record)
 		}

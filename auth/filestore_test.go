@@ -66,7 +66,7 @@ func create(t *testing.T, path, name string) string {
 }
 
 func status(s *FileStore, key string) Status {
-	_, status := s.Table().Lookup([]byte(key), time.Now().Unix())
+	_, status := s.Table().lookup([]byte(key), time.Now().Unix())
 	return status
 }
 

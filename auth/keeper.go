@@ -145,7 +145,6 @@ func revokeKey(ctx context.Context, k keeper, idOrName string, now time.Time) (r
 	return r, said, false, err
 }
 
-// errRevoked refuses to bring a revoked key back.
 // staysRevoked keeps the revocation of the record that r takes the place of: a
 // backup from before it must not undo it.
 func (r *Record) staysRevoked(was *Record) {

@@ -122,6 +122,15 @@ func (s *redisStore) missing(key []byte, digest Digest, client netip.Addr) (*Rec
 	s.flights.mu.Lock()
 	f, under := s.flights.of[digest]
 	if !under { // who joins a question costs nothing
+		// One that ended since the table was looked at has answered this, too.
+		if r, status := s.table.LookupDigest(&digest, now.Unix()); status != Unknown {
+			s.flights.mu.Unlock()
+			return r, status
+		}
+		if s.negatives.has(&digest, now) {
+			s.flights.mu.Unlock()
+			return nil, Unknown
+		}
 		if len(s.flights.of) >= maxFlights || !s.misses.allow(client, now) {
 			s.flights.mu.Unlock()
 			return nil, TooManyMisses

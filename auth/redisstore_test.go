@@ -293,7 +293,7 @@ func TestARestartDuringAnOutageGoesOn(t *testing.T) {
 	if second.tenants.account([]byte("acme")) == nil {
 		t.Error("the tenant's limits are forgotten")
 	}
-	r, _ := second.Table().Lookup([]byte(key), time.Now().Unix())
+	r, _ := second.Table().lookup([]byte(key), time.Now().Unix())
 	if r == nil || r.ID != record.ID || r.Limits.Requests != 60 {
 		t.Errorf("%+v", r)
 	}

@@ -229,7 +229,7 @@ func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
 	if spend(relay, 1) {
 		t.Error("what was spent before the move is forgotten")
 	}
-	r, _ := relay.Table().Lookup([]byte(free), time.Now().Unix())
+	r, _ := relay.Table().lookup([]byte(free), time.Now().Unix())
 	if r == nil || r.ID != record.ID {
 		t.Errorf("%+v", r)
 	}
@@ -238,7 +238,7 @@ func TestAReloadMovesToAnotherRedisUnderTraffic(t *testing.T) {
 // spent is the day of a key.
 func (r *relayOf) spent(t *testing.T, key string) (period int64, spent, budget limits.Money) {
 	t.Helper()
-	rec, _ := r.Table().Lookup([]byte(key), time.Now().Unix())
+	rec, _ := r.Table().lookup([]byte(key), time.Now().Unix())
 	for _, s := range r.limiter.Share(nil, false, false) {
 		if s.Scope == keyScope(rec.ID) {
 			return s.Day, s.DaySpent, rec.Limits.BudgetDay

@@ -40,7 +40,7 @@ func relayRole(dir string) {
 			fmt.Println(err)
 			continue
 		}
-		r, status := s.Table().Lookup([]byte(key), time.Now().Unix())
+		r, status := s.Table().lookup([]byte(key), time.Now().Unix())
 		if status != Found {
 			fmt.Println(status)
 			continue
@@ -201,7 +201,7 @@ func TestListShowsRequestsAndTokensOfAKeysFile(t *testing.T) {
 	lim := limits.Limits{Requests: 60, Tokens: 6000, Concurrent: 5}
 	key, r := makeKey(t, relay.keeper(), grant{limits: lim})
 	eventually(t, "the key is there", func() bool { return relay.ask(key) == Found })
-	rec, _ := relay.Table().Lookup([]byte(key), 0)
+	rec, _ := relay.Table().lookup([]byte(key), 0)
 	var g limits.Grant
 	for range 10 {
 		var done limits.Grant

@@ -185,8 +185,8 @@ func TestStreamsOfAKeyThatLeftTheFileEnd(t *testing.T) {
 	key, _ := makeKey(t, relay.keeper(), grant{name: "a"})
 	kept, _ := makeKey(t, relay.keeper(), grant{name: "b"})
 	eventually(t, "the keys are there", func() bool { return relay.ask(key) == Found && relay.ask(kept) == Found })
-	hers, _ := relay.Table().Lookup([]byte(key), 0)
-	his, _ := relay.Table().Lookup([]byte(kept), 0)
+	hers, _ := relay.Table().lookup([]byte(key), 0)
+	his, _ := relay.Table().lookup([]byte(kept), 0)
 	ended := make(chan struct{}, 1)
 	relay.OnEnd(func() { ended <- struct{}{} })
 	if _, _, err := relay.keeper().change(t.Context(), "b", func(r *Record) error { r.Name = "c"; return nil }); err != nil {
@@ -247,12 +247,12 @@ func TestAnOldRecordDoesNotBringItsLimitsBack(t *testing.T) {
 	relay := openRelay(t, stores(t)["redis"])
 	key, _ := makeKey(t, relay.keeper(), grant{name: "a", limits: limits.Limits{Requests: 1000}})
 	eventually(t, "the key is there", func() bool { return relay.ask(key) == Found })
-	old, _ := relay.Table().Lookup([]byte(key), 0)
+	old, _ := relay.Table().lookup([]byte(key), 0)
 	if _, _, err := relay.keeper().change(t.Context(), "a", func(r *Record) error { r.Limits.Requests = 1; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the new limits are there", func() bool {
-		r, _ := relay.Table().Lookup([]byte(key), 0)
+		r, _ := relay.Table().lookup([]byte(key), 0)
 		return r.Limits.Requests == 1
 	})
 	if _, ok := request(t, relay, key, limits.Ask{}, limits.Outcome{Sent: true}); !ok {

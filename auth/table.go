@@ -109,21 +109,9 @@ func (t *Table) LookupFrom(key []byte, client netip.Addr, now int64) (*Record, S
 	return r, status
 }
 
-// Lookup is LookupFrom without the store, and is not counted: what is not in
-// the table is Unknown.
-//
-// The form of the key is not checked first: a miss in memory costs less than
-// the checksum.
-func (t *Table) Lookup(key []byte, now int64) (*Record, Status) {
-	if len(key) == 0 || len(key) > maxKeyLength {
-		return nil, Unknown
-	}
-	digest := DigestOf(t.pepper, key)
-	return t.LookupDigest(&digest, now)
-}
-
-// LookupDigest is Lookup for a digest that was made already, with the table's
-// pepper.
+// LookupDigest is LookupFrom for a digest that was made already, with the
+// table's pepper; without the store, and not counted: what is not in the table
+// is Unknown.
 func (t *Table) LookupDigest(digest *Digest, now int64) (*Record, Status) {
 	r := t.cur.Load().find(digest)
 	switch {

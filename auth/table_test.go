@@ -33,7 +33,7 @@ func TestLookupTellsWhyAKeyIsRefused(t *testing.T) {
 		{"good ", 0, Unknown},
 		{"", 0, Unknown},
 	} {
-		r, status := table.Lookup([]byte(test.key), test.now)
+		r, status := table.lookup([]byte(test.key), test.now)
 		if status != test.status || (r == nil) != (status == Unknown) || r != nil && r.ID != test.key {
 			t.Errorf("Lookup(%q, %d) = %v, %v; want %v", test.key, test.now, r, status, test.status)
 		}
@@ -49,7 +49,7 @@ func TestAKeyOfAnyLengthThatCanBeImportedIsFound(t *testing.T) {
 		for n := 1; n <= maxKeyLength+1; n++ {
 			key := []byte(name(n))
 			table.Put(&Record{Digest: DigestOf(pepper, key)})
-			if _, status := table.Lookup(key, 0); (status == Found) != (n <= maxKeyLength) {
+			if _, status := table.lookup(key, 0); (status == Found) != (n <= maxKeyLength) {
 				t.Fatalf("a key of %d characters: %v", n, status)
 			}
 		}
@@ -60,7 +60,7 @@ func TestAPepperIsNeeded(t *testing.T) {
 	table := NewTable([]byte("pepper"))
 	table.Put(&Record{ID: "a", Digest: DigestOf([]byte("pepper"), []byte("k"))})
 	table.Put(&Record{ID: "b", Digest: DigestOf(nil, []byte("k"))})
-	if r, status := table.Lookup([]byte("k"), 0); status != Found || r.ID != "a" {
+	if r, status := table.lookup([]byte("k"), 0); status != Found || r.ID != "a" {
 		t.Errorf("got %v, %v", r, status)
 	}
 }

@@ -19,7 +19,7 @@ func BenchmarkLookup(b *testing.B) {
 		b.Run(fmt.Sprintf("hit/pepper=%v", pepper != ""), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, status := table.Lookup(key, 0); status != Found {
+				if _, status := table.lookup(key, 0); status != Found {
 					b.Fatal(status)
 				}
 			}

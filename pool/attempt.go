@@ -56,7 +56,7 @@ func (a *Attempt) Answered() {
 	}
 	a.probe = false
 	u := a.Upstream
-	u.circuit.answered()
+	a.times = u.circuit.answered() // it may break off yet, which counts
 	u.tell(Change{To: StateUp, Why: "the probe was answered"})
 }
 

@@ -280,8 +280,18 @@ func TestCircuitOpensHalfOpensAndCloses(t *testing.T) {
 	if u.State(at(when)) != StateUp || one(c, &Tried{}, 0, at(when)) != "u0/0" {
 		t.Fatal("an answered probe does not close it")
 	}
+	probe.Failed(at(when), "cut") // nothing has gone well yet
 	probe.End(false)
-	fail(at(when)) // nothing has gone well yet
+	if u.State(at(when)) != StateOpen {
+		t.Fatal("an answered probe that breaks off does not open it")
+	}
+	when += 4 * time.Second
+	if !c.Choose(&probe, &Tried{}, 0, at(when)) || probe.Upstream != u {
+		t.Fatal("no third probe")
+	}
+	probe.Answered()
+	probe.End(false)
+	fail(at(when))
 	if u.State(at(when)) != StateOpen {
 		t.Fatal("the first failure after a probe does not open it")
 	}

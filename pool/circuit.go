@@ -94,14 +94,16 @@ func (c *circuit) failed(now int64, probe bool, times int32) (bool, time.Duratio
 }
 
 // answered takes a probe's answer, which closes the circuit; the next failure
-// opens it again, until an exchange has gone well.
-func (c *circuit) answered() {
+// opens it again, until an exchange has gone well. It returns how often the
+// circuit has closed.
+func (c *circuit) answered() (times int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failures.Store(int32(max(c.cfg.Failures-1, 1))) // not 0, or well would have nothing to forget
-	c.times.Add(1)
+	times = c.times.Add(1)
 	c.until.Store(0)
 	c.probing.Store(false)
+	return times
 }
 
 // well takes an exchange that went well to its end.

@@ -253,8 +253,13 @@ func (c *Conn) Release() {
 }
 
 // Discard closes the connection: the answer was not read to its end, or its
-// framing is in doubt.
+// framing is in doubt. Over TLS the socket goes first: crypto/tls would give an
+// upstream that has stopped reading five seconds to take a close_notify, which
+// would also say that what was cut short is whole.
 func (c *Conn) Discard() {
 	c.socket.drop()
+	if c.tls {
+		_ = c.socket.TCPConn.Close()
+	}
 	c.owner.discard(c)
 }

@@ -318,6 +318,15 @@ func TestTLSDiscardGivesTheBytesBackThatNobodyTook(t *testing.T) {
 	buffers.noneHeld(t)
 }
 
+// An upstream that does not read would have crypto/tls wait to say goodbye.
+func TestTLSDiscardSaysNoGoodbye(t *testing.T) {
+	o := connectTLS(t, &Buffers{}, nil, false)
+	o.client.Discard()
+	if rest, err := io.ReadAll(o.tcp); len(rest) != 0 || err != nil {
+		t.Errorf("%d bytes, %v", len(rest), err)
+	}
+}
+
 func TestTLSInterruptEndsAReadThatWaits(t *testing.T) {
 	o := connectTLS(t, &Buffers{}, nil, false)
 	defer o.client.Discard()

@@ -184,7 +184,7 @@ func (x *exchange) pump(out outlet) bool {
 			if x.learn {
 				x.remember()
 			}
-			if len(held) > 0 && out.copy(held) != nil {
+			if len(held) > 0 && x.passHeld(out, held) != nil {
 				return false
 			}
 			if x.ans.over {
@@ -211,6 +211,14 @@ func (x *exchange) pump(out outlet) bool {
 	}
 }
 
+// passHeld sends what the watcher held back, and gives its buffer back: what
+// comes next may be long in coming.
+func (x *exchange) passHeld(out outlet, held []byte) error {
+	err := out.copy(held)
+	x.ans.events.Settle()
+	return err
+}
+
 // ended sends the last piece of a body that is whole.
 func (x *exchange) ended(out outlet, body []byte) bool {
 	// Before the client has it all: one that closes then would have the
@@ -230,7 +238,7 @@ func (x *exchange) deliver(out outlet, body []byte) bool {
 	if len(body) > 0 && out.put(body, len(held) == 0) != nil {
 		return false
 	}
-	if len(held) > 0 && out.copy(held) != nil {
+	if len(held) > 0 && x.passHeld(out, held) != nil {
 		return false
 	}
 	if !out.chunked && out.w == nil { // fasthttp has nothing more to write

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
@@ -35,7 +36,7 @@ type clientConn struct {
 	writeDeadline int64       // as it stands on the socket, 0: none
 	linger        atomic.Bool // the request was answered before it was read
 	mute          bool        // nothing more is to be sent
-	stalled       bool        // the client was given up: it took nothing
+	stalled       atomic.Bool // the client was given up: it took nothing
 
 	gone    atomic.Bool   // the client closed its side
 	goneAt  atomic.Int64  // when the watcher saw it
@@ -175,7 +176,7 @@ func (c *clientConn) write(p []byte) (int, error) {
 	}
 	n, err := c.out.Write(p)
 	if err != nil {
-		c.stalled = isTimeout(err)
+		c.stalled.Store(isTimeout(err)) // before gone, which others look for
 		c.clientGone()
 	}
 	return n, err
@@ -310,6 +311,9 @@ func (c *clientConn) Close() error {
 	c.srv.watcher.remove(c.slot)
 	if c.linger.Load() {
 		c.srv.lingerOn(c.Conn)
+	}
+	if t, is := c.Conn.(*tls.Conn); is && c.stalled.Load() {
+		_ = t.NetConn().Close() // or crypto/tls waits for five seconds more
 	}
 	err := c.Conn.Close()
 	c.srv.connClosed()

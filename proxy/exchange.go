@@ -307,7 +307,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 		o.Error = e.code
 		x.srv.countRefusal(e)
 	}
-	if end == telemetry.ClientGone && x.c.stalled {
+	if end == telemetry.ClientGone && x.c.stalled.Load() {
 		if o.Error = codeStalled; x.c.drained.Load() { // slow, and cut short
 			end, o.Error = telemetry.Drained, errDraining.code
 		}

@@ -30,7 +30,7 @@ type Ask struct {
 	Model     []byte // as the upstream names it, for the price; not kept
 }
 
-// Usage of a request, for Settle.
+// Outcome is what became of a request, for Settle.
 type Outcome struct {
 	// Sent says that a provider had the request. What never reached one costs
 	// nothing.

@@ -2,12 +2,24 @@ package limits
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
 
 	"streamrelay/configs"
 )
+
+func TestNoPriceMakesACostThatWrapsAround(t *testing.T) {
+	for _, c := range []struct{ n, perMillion, want int64 }{
+		{500_000, 20_000e9, 10_000e9}, {999_999, 1e15, 999_999e9}, {3, 1e6, 3}, {1, 1, 0}, {-1, 5, 0},
+		{MaxRate, 1e15, math.MaxInt64 / 8}, {math.MaxInt64, math.MaxInt64, math.MaxInt64 / 8},
+	} {
+		if got := cost(c.n, c.perMillion); int64(got) != c.want {
+			t.Errorf("%d at %d a million cost %d, want %d", c.n, c.perMillion, got, c.want)
+		}
+	}
+}
 
 func TestBudgetsEndAndBeginAnew(t *testing.T) {
 	prices := NewPrices(map[string]configs.Price{"m": {Input: 1, Output: 2, Cached: 0.5}})

@@ -2,6 +2,7 @@ package limits
 
 import (
 	"math"
+	"math/bits"
 
 	"streamrelay/configs"
 )
@@ -24,14 +25,17 @@ func NewPrices(of map[string]configs.Price) Prices {
 
 func (p Prices) has(model []byte) bool { _, ok := p.of[string(model)]; return ok }
 
-// tokens costs n tokens at a price per million.
+// mostCost is so much that the four parts of a request's cost can be added.
+const mostCost = math.MaxInt64 / 8
+
+// cost is what n tokens cost at a price per million.
 func cost(n, perMillion int64) Money {
-	n = min(max(n, 0), MaxRate)
-	whole, rest := n/1e6, n%1e6
-	if perMillion > 0 && whole > math.MaxInt64/4/perMillion {
-		return math.MaxInt64 / 8
+	high, low := bits.Mul64(uint64(max(n, 0)), uint64(max(perMillion, 0)))
+	if high >= 1e6 {
+		return mostCost
 	}
-	return Money(whole*perMillion + rest*perMillion/1e6)
+	c, _ := bits.Div64(high, low, 1e6)
+	return Money(min(c, mostCost))
 }
 
 func (p Prices) estimate(model []byte, in, out int64) (Money, bool) {

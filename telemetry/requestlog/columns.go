@@ -118,7 +118,7 @@ type columns struct {
 	traceID, parentSpanID      texts
 }
 
-// input lists the columns under their names in the table.
+// list lists the columns under their names in the table.
 func (c *columns) list() proto.Input {
 	return proto.Input{
 		{Name: "id", Data: &c.id}, {Name: "ts", Data: &c.ts}, {Name: "instance", Data: c.instance},

@@ -132,7 +132,7 @@ func (p *pipe) close(wait time.Duration) {
 	p.done.Wait()
 }
 
-// options are the folder's, as the configuration has them.
+// folderOptions are the folder's, as the configuration has them.
 func (p *pipe) folderOptions(boot string, c *configs.RequestLog, store bool) spool.Options {
 	return spool.Options{
 		Prefix: p.kind.prefix, Boot: boot, Store: store,

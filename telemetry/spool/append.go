@@ -94,9 +94,6 @@ func (s *Folder) roomLocked(now time.Time, n int64) error {
 			return ErrFull
 		}
 		oldest := s.files[0]
-		if oldest == s.active && oldest.size == 0 { // emptied, and used again
-			oldest = s.files[1]
-		}
 		if oldest != s.active {
 			s.dropFileLocked(oldest, DropFull)
 		} else if err := s.rotateLocked(); err != nil {
