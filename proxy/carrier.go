@@ -233,7 +233,7 @@ func (x *exchange) deliver(out outlet, body []byte) bool {
 	held := x.ans.end(now)
 	// Before the client has it all, too: what it asks next, on whatever
 	// connection, finds the slot free and the tokens settled.
-	x.ans.observe(&x.obs, x.start)
+	x.observe()
 	x.settle()
 	if len(body) > 0 && out.put(body, len(held) == 0) != nil {
 		return false

@@ -33,13 +33,14 @@ type endpoint struct {
 	usage  bool // stream_options.include_usage is understood
 	learns bool // answers name objects that only the account has which made them
 	stored bool // … and requests that no model is named for may be about any account's
+	later  bool // its work may go on behind the answer, which then counts nothing yet
 }
 
 // endpoints is searched in order; the last row takes what no other does.
 var endpoints = [...]endpoint{
 	{name: "chat_completions", prefix: "/chat/completions", json: true, model: true, exact: true, family: watch.Chat, usage: true},
 	{name: "completions", prefix: "/completions", json: true, model: true, exact: true, family: watch.Chat, usage: true},
-	{name: "responses", prefix: "/responses", json: true, model: true, exact: true, family: watch.Responses, learns: true, stored: true},
+	{name: "responses", prefix: "/responses", json: true, model: true, exact: true, family: watch.Responses, learns: true, stored: true, later: true},
 	{name: "embeddings", prefix: "/embeddings", json: true, model: true, exact: true, family: watch.Other},
 	{name: "count_tokens", prefix: "/messages/count_tokens", json: true, model: true, exact: true, family: watch.Messages},
 	{name: "messages", prefix: "/messages", json: true, model: true, exact: true, blind: true, family: watch.Messages},
@@ -50,7 +51,7 @@ var endpoints = [...]endpoint{
 	{name: "rerank", prefix: "/rerank", json: true, model: true, exact: true, family: watch.Other},
 	{name: "files", prefix: "/files", family: watch.Other, learns: true},
 	{name: "uploads", prefix: "/uploads", family: watch.Other, learns: true},
-	{name: "batches", prefix: "/batches", blind: true, family: watch.Other, learns: true},
+	{name: "batches", prefix: "/batches", blind: true, family: watch.Other, learns: true, later: true},
 	{name: "generate_content", prefix: ":", json: true, model: true, family: watch.Gemini},
 	{name: "other", blind: true, family: watch.Other},
 }
@@ -149,7 +150,7 @@ func (t *target) classify() {
 	case dialectGemini:
 		if m, ok := bytes.CutPrefix(rest, []byte("/models/")); ok {
 			if i := bytes.LastIndexByte(m, ':'); i >= 0 {
-				t.pathModel, t.endpoint = m[:i], endpointGemini
+				t.pathModel, t.endpoint, t.tail = m[:i], endpointGemini, m[i+1:]
 				t.spanModel("/models/", ':')
 				return
 			}

@@ -63,9 +63,9 @@ func TestPathsOfEveryAPI(t *testing.T) {
 		{uri: "/v1/models", anthropicVersion: true, dialect: a, endpoint: "models", rest: "/models"},
 		{uri: "/v1/files", anthropicVersion: true, dialect: a, endpoint: "files", rest: "/files"},
 
-		{uri: "/v1beta/models/gemini-2.0-flash:generateContent", dialect: g, endpoint: "generate_content", rest: "/models/gemini-2.0-flash:generateContent", model: "gemini-2.0-flash"},
-		{uri: "/v1beta/models/gemini-2.0-flash:streamGenerateContent?alt=sse", dialect: g, endpoint: "generate_content", rest: "/models/gemini-2.0-flash:streamGenerateContent", model: "gemini-2.0-flash", query: "alt=sse"},
-		{uri: "/v1beta/models/tuned%2Fmine:countTokens", dialect: g, endpoint: "generate_content", rest: "/models/tuned%2Fmine:countTokens", model: "tuned/mine"},
+		{uri: "/v1beta/models/gemini-2.0-flash:generateContent", dialect: g, endpoint: "generate_content", rest: "/models/gemini-2.0-flash:generateContent", tail: "generateContent", model: "gemini-2.0-flash"},
+		{uri: "/v1beta/models/gemini-2.0-flash:streamGenerateContent?alt=sse", dialect: g, endpoint: "generate_content", rest: "/models/gemini-2.0-flash:streamGenerateContent", tail: "streamGenerateContent", model: "gemini-2.0-flash", query: "alt=sse"},
+		{uri: "/v1beta/models/tuned%2Fmine:countTokens", dialect: g, endpoint: "generate_content", rest: "/models/tuned%2Fmine:countTokens", tail: "countTokens", model: "tuned/mine"},
 		{uri: "/v1beta/models", dialect: g, endpoint: "models", rest: "/models"},
 		{uri: "/v1beta/models/gemini-2.0-flash", dialect: g, endpoint: "models", rest: "/models/gemini-2.0-flash", tail: "/gemini-2.0-flash"},
 		{uri: "/v1beta/files", dialect: g, endpoint: "files", rest: "/files"},

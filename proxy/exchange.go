@@ -77,10 +77,15 @@ type exchange struct {
 	lateFailure *apiError    // what ended it behind its first event
 	wide        *pool.Block  // where an unusually large head stands; nil: in in
 	ans         answer
-	failure     *apiError // what ended the answer early
-	counted     bool      // among the active streams
-	delivered   bool      // all of the answer has been written
-	came        int64     // when the bytes came that are to be written next; 0: none wait
+	failure     *apiError       // what ended the answer early
+	counted     bool            // among the active streams
+	bill        billing         // whose tokens the answer counts
+	owes        bool            // it began work that goes on
+	owedWork    *work           // what it looks at and has to count; nil: nothing
+	more        telemetry.Usage // … of it
+	paid        int64           // … by the estimate of its prompt, tokens
+	delivered   bool            // all of the answer has been written
+	came        int64           // when the bytes came that are to be written next; 0: none wait
 	delays      telemetry.Delays
 	keptRequest capture // the start of both bodies, where the request log wants them
 	keptAnswer  capture
@@ -105,7 +110,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
 	x.formModel = peek.Edit{}
 	x.form = nil
-	x.came = 0
+	x.came, x.bill, x.owes, x.owedWork, x.paid = 0, billUsage, false, nil, 0
 	x.delays = telemetry.Delays{}
 	x.keptRequest = capture{}
 	x.keptAnswer = capture{}
@@ -317,7 +322,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	}
 	o.End = end
 	x.ans.end(now)
-	x.ans.observe(o, x.start)
+	x.observe()
 	if x.delays.N > 0 {
 		o.Delays = &x.delays
 	}

@@ -18,7 +18,9 @@ func (x *exchange) admitted() *apiError {
 	}
 	a := &x.adm
 	ask := limits.Ask{MaxTokens: -1, Model: x.priced()}
-	if a.body == bodyHeld {
+	if x.bill != billUsage {
+		ask.MaxTokens = 0
+	} else if a.body == bodyHeld {
 		ask.BodyBytes, ask.MaxTokens = int64(len(x.held.B)), x.req.MaxTokens
 	}
 	refusal, ok := x.srv.admission(&x.grant, a.rec, a.tenant, &ask)
@@ -44,6 +46,9 @@ var limitReasons = [...]telemetry.LimitReason{
 
 // priced is the model's name that prices go by: the upstream's.
 func (x *exchange) priced() []byte {
+	if x.owedWork != nil {
+		return []byte(x.owedWork.priced)
+	}
 	if x.to.alias != nil {
 		return x.to.alias
 	}
@@ -53,14 +58,19 @@ func (x *exchange) priced() []byte {
 // settle gives back what the request did not use. An answer that is an error,
 // and what no provider has seen, cost nothing.
 func (x *exchange) settle() {
+	x.owe()
 	if x.srv.admission == nil {
 		return
 	}
 	o := &x.obs
+	if x.bill != billUsage && x.owedWork == nil {
+		x.grant.Settle(&limits.Outcome{Sent: x.sent != 0 && o.UpstreamStatus < 400, Known: true, Cached: -1, CacheWrite: -1})
+		return
+	}
 	x.grant.Settle(&limits.Outcome{
 		Sent:  x.sent != 0 && o.UpstreamStatus < 400,
 		Known: o.UsageSource != telemetry.UsageUnknown,
-		Input: o.Usage.Input, Output: o.Usage.Output, Cached: o.Usage.Cached, CacheWrite: o.Usage.CacheWrite,
+		Input: o.Usage.Input - x.paid, Output: o.Usage.Output, Cached: o.Usage.Cached, CacheWrite: o.Usage.CacheWrite,
 		InputExcludesCached: x.adm.target.dialect == dialectAnthropic,
 		Events:              o.ContentEvents,
 		Model:               x.priced(),

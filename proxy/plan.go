@@ -44,6 +44,7 @@ func (x *exchange) plan() *apiError {
 		return err
 	}
 	x.modelHash = watch.HashID(model)
+	x.bill = a.target.billing(x.ctx.IsPost())
 	if err := x.pin(unnamed); err != nil {
 		return err
 	}

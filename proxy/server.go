@@ -63,6 +63,7 @@ type Server struct {
 	budget        budget
 	retriesDenied atomic.Int64 // for want of budget
 	affinity      affinity
+	owed          owed
 
 	maxConns atomic.Int64
 	open     atomic.Int64 // client connections

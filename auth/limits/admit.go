@@ -235,6 +235,9 @@ func (g *Grant) undo(now int64) {
 	}
 }
 
+// Estimate is what the prompt was taken for, in tokens, until Settle.
+func (g *Grant) Estimate() int64 { return max(g.taken[0].in, g.taken[1].in) }
+
 // Settle ends a request that was admitted: slots go back, tokens and money are
 // corrected by what it used. It is called in every way of ending; a second call
 // does nothing. It waits for nothing.
