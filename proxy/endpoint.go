@@ -28,7 +28,8 @@ type endpoint struct {
 	json   bool   // a POST's body is JSON whatever its Content-Type says, unless it is a form
 	model  bool   // a POST names a model that rules apply to
 	exact  bool   // … only at the path itself, not below it
-	blind  bool   // a body below it, or there, may name models that the relay does not see
+	blind  bool   // a body below it, or there, may name models in places that the relay does not know
+	files  bool   // … or in files
 	family watch.Family
 	usage  bool // stream_options.include_usage is understood
 	learns bool // answers name objects that only the account has which made them
@@ -44,14 +45,14 @@ var endpoints = [...]endpoint{
 	{name: "embeddings", prefix: "/embeddings", json: true, model: true, exact: true, family: watch.Other},
 	{name: "count_tokens", prefix: "/messages/count_tokens", json: true, model: true, exact: true, family: watch.Messages},
 	{name: "messages", prefix: "/messages", json: true, model: true, exact: true, blind: true, family: watch.Messages},
-	{name: "models", prefix: "/models", family: watch.Other},
+	{name: "models", prefix: "/models", blind: true, family: watch.Other},
 	{name: "images", prefix: "/images", json: true, model: true, family: watch.Responses},
 	{name: "audio", prefix: "/audio", json: true, model: true, family: watch.Responses},
 	{name: "moderations", prefix: "/moderations", json: true, model: true, exact: true, family: watch.Other},
 	{name: "rerank", prefix: "/rerank", json: true, model: true, exact: true, family: watch.Other},
 	{name: "files", prefix: "/files", family: watch.Other, learns: true},
 	{name: "uploads", prefix: "/uploads", family: watch.Other, learns: true},
-	{name: "batches", prefix: "/batches", blind: true, family: watch.Other, learns: true, later: true},
+	{name: "batches", prefix: "/batches", blind: true, files: true, family: watch.Other, learns: true, later: true},
 	{name: "generate_content", prefix: ":", json: true, model: true, family: watch.Gemini},
 	{name: "other", blind: true, family: watch.Other},
 }

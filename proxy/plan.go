@@ -21,11 +21,11 @@ func (x *exchange) plan() *apiError {
 	if !unnamed && !a.rec.AllowsModel(model) {
 		return errModelNotAllowed
 	}
+	if !a.rec.AllowsModel(nil) && !x.allowedAll(ep, unnamed) {
+		return errModelNotAllowed
+	}
 	var err *apiError
 	if unnamed {
-		if a.body != bodyNone && ep.blind && !a.rec.AllowsModel(nil) {
-			return errModelNotAllowed // nobody knows which model it asks for
-		}
 		// Lists, files and batches belong to no model: the first route for
 		// every model takes them, or else the first route.
 		if x.to, err = x.set.routing.choose(a.target.dialect, a.tenant, nil); err == errModelNotFound {
@@ -51,6 +51,16 @@ func (x *exchange) plan() *apiError {
 	x.obs.UpstreamModel = x.to.alias
 	x.prepareBody(ep)
 	return nil
+}
+
+// allowedAll reports whether a key that is bound to models may use all those
+// that the request asks for beside its own, as far as anybody knows.
+func (x *exchange) allowedAll(ep *endpoint, unnamed bool) bool {
+	a := &x.adm
+	if ep.blind && a.body != bodyNone && (unnamed || ep.files) {
+		return false
+	}
+	return a.body != bodyHeld || peek.OtherModels(x.held.B, ep.blind, a.rec.AllowsModel)
 }
 
 // prepareBody notes what is changed in the body.

@@ -72,9 +72,6 @@ func (f field) param() string {
 // 0 for none. exact is false where only readers that ignore case would take it for
 // that field: Go's encoding/json does, and some of Java's and C#'s.
 func fieldOf(raw []byte) (f field, exact bool) {
-	if len(raw) > 6*maxFieldLen { // even were each letter written \uXXXX
-		return 0, false
-	}
 	// Most keys are told by their first byte. Other letters than these begin no field.
 	if len(raw) > 0 && raw[0] < utf8.RuneSelf && raw[0] != '\\' {
 		switch raw[0] | 0x20 {
@@ -84,7 +81,17 @@ func fieldOf(raw []byte) (f field, exact bool) {
 		}
 	}
 	var name [maxFieldLen]byte
-	n := 0
+	n, exact := foldKey(&name, raw)
+	return fieldNamed(name[:n]), exact
+}
+
+// foldKey writes the name that a key may be taken for when case is ignored, and
+// returns its length, 0 where it is none of lower-case ASCII letters and
+// underscores. exact is false where case was ignored.
+func foldKey(name *[maxFieldLen]byte, raw []byte) (n int, exact bool) {
+	if len(raw) > 6*maxFieldLen { // even were each letter written \uXXXX
+		return 0, false
+	}
 	exact = true
 	for len(raw) > 0 {
 		r, size := nextRune(raw)
@@ -97,7 +104,7 @@ func fieldOf(raw []byte) (f field, exact bool) {
 		name[n] = c
 		n++
 	}
-	return fieldNamed(name[:n]), exact
+	return n, exact
 }
 
 // foldRune is the lower-case ASCII letter or underscore that r may be taken

@@ -60,6 +60,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 
+		for _, deep := range []bool{false, true} { // ends, whatever the body
+			OtherModels(body, deep, func([]byte) bool { return true })
+		}
 		var members map[string]json.RawMessage
 		if err := json.Unmarshal(body, &members); err != nil {
 			t.Fatal(err)

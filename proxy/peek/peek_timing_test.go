@@ -109,3 +109,19 @@ func BenchmarkStripQuery(b *testing.B) {
 		out, _ = StripQuery(out[:0], query, "key", "api_key")
 	}
 }
+
+// BenchmarkOtherModels is what a key that is bound to models costs a request.
+func BenchmarkOtherModels(b *testing.B) {
+	for _, size := range []int{1 << 10, 10 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			body := chatBody(size)
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if !OtherModels(body, false, func([]byte) bool { return true }) {
+					b.Fatal("not allowed")
+				}
+			}
+		})
+	}
+}
