@@ -24,9 +24,9 @@ func Default() *Config {
 		},
 		Timeouts: Timeouts{
 			Connect:    5 * time.Second,
-			Head:       120 * time.Second,
-			FirstEvent: 300 * time.Second,
-			Idle:       120 * time.Second,
+			Head:       600 * time.Second, // as long as the SDKs wait: models think for minutes
+			FirstEvent: 600 * time.Second,
+			Idle:       300 * time.Second,
 		},
 		Keys: Keys{Store: "file", File: "keys.yaml", StateFile: "data/keys.state", LimitsWithoutRedis: "share"},
 		Redis: Redis{

@@ -55,11 +55,15 @@ func (x *exchange) listModels() (bool, *apiError) {
 	if !ok {
 		return false, nil
 	}
+	shape := a.target.dialect
+	if a.target.compatible {
+		shape = dialectOpenAI
+	}
 	var answer any
 	if id := strings.TrimPrefix(string(a.target.tail), "/"); id == "" {
-		answer = modelList(a.target.dialect, names)
+		answer = modelList(shape, names)
 	} else if slices.Contains(names, id) {
-		answer = modelObject(a.target.dialect, id)
+		answer = modelObject(shape, id)
 	} else if _, err := x.set.routing.choose(a.target.dialect, a.tenant, []byte(id)); err != nil || !a.rec.AllowsModel([]byte(id)) {
 		return false, errModelNotFound
 	} else {

@@ -2,10 +2,14 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 
 	"streamrelay/proxy/peek"
 	"streamrelay/proxy/watch"
 )
+
+// geminiModels begins the names of models in Gemini's bodies.
+var geminiModels = []byte("models/")
 
 // plan applies the key's rights, finds where the request may go, and prepares
 // what is changed in it.
@@ -16,6 +20,10 @@ func (x *exchange) plan() *apiError {
 	if a.target.pathModel != nil {
 		model = a.target.pathModel
 		x.obs.Model = append(x.model[:0], model[:min(len(model), len(x.model))]...)
+	}
+	if rest, named := bytes.CutPrefix(model, geminiModels); named && a.target.dialect == dialectGemini {
+		model = rest // its names of resources, as in cachedContents; rules and records have none
+		x.obs.Model = model
 	}
 	unnamed := len(model) == 0 && !x.modelCall()
 	if !unnamed && !a.rec.AllowsModel(model) {
@@ -73,6 +81,9 @@ func (x *exchange) prepareBody(ep *endpoint) {
 		opt := peek.EditOptions{Scratch: x.scratch[:0]}
 		if a.target.pathModel == nil {
 			opt.Model = x.to.alias
+			if opt.Model != nil && a.target.dialect == dialectGemini && bytes.HasPrefix(x.req.Model, geminiModels) {
+				opt.Model = append(slices.Clip(geminiModels), opt.Model...)
+			}
 		}
 		if x.set.includeUsage && ep.usage && a.target.dialect != dialectAnthropic {
 			opt.IncludeUsage = x.req.AsksUsage()

@@ -32,6 +32,8 @@ func TestAKeyBoundToModelsReachesNoOther(t *testing.T) {
 		{"POST", "/v1/realtime/client_secrets", `{"model":"gpt-1","session":{"mod\u0065l":"other"}}`, 403},
 		{"POST", "/v1/ocr", `{"model":"gpt-1","document":{}}`, 200},
 		{"POST", "/v1/models/other:generateContent", `{"contents":[]}`, 403},
+		{"POST", "/v1beta/cachedContents", `{"model":"models/gpt-1"}`, 200},
+		{"POST", "/v1beta/cachedContents", `{"model":"models/other"}`, 403},
 		{"GET", "/v1/models/gpt-1", "", 200},
 		{"GET", "/v1/batches/batch_1", "", 200},
 	} {

@@ -20,6 +20,8 @@ func TestModelsAreListedFromTheRoutesThatNameThem(t *testing.T) {
 		{"/v1/models/gpt-4o", "", `{"id":"gpt-4o","object":"model","created":0,"owned_by":"relay"}`},
 		{"/openai/models?api-version=1", "", `{"data":[{"id":"gpt-4o"`},
 		{"/v1/models", "anthropic-version: 2023-06-01", `{"data":[{"type":"model","id":"claude-opus","display_name":"claude-opus","created_at":"1970-01-01T00:00:00Z"},{"type":"model","id":"gpt-4o","display_name":"gpt-4o","created_at":"1970-01-01T00:00:00Z"}],"first_id":"claude-opus","has_more":false,"last_id":"gpt-4o"}`},
+		{"/v1beta/openai/models", "", `{"data":[{"id":"claude-opus","object":"model","created":0,"owned_by":"relay"},`},
+		{"/v1beta/openai/models/gpt-4o", "", `{"id":"gpt-4o","object":"model","created":0,"owned_by":"relay"}`},
 		{"/v1beta/models", "", `{"models":[{"name":"models/claude-opus","displayName":"claude-opus","supportedGenerationMethods":["generateContent","streamGenerateContent"]},`},
 	} {
 		var fields []string
@@ -78,6 +80,7 @@ func TestAliasIsReplacedWhereverTheModelStands(t *testing.T) {
 		{"JSON", post("/v1/chat/completions", `{"model":"fast","messages":[]}`), "POST /oai/v1/chat/completions HTTP/1.1", `{"model":"org/Real Model:1","messages":[]}`},
 		{"a Gemini path", post("/v1beta/models/fast:generateContent", `{"contents":[]}`), "POST /gem/v1beta/models/org%2FReal%20Model%3A1:generateContent HTTP/1.1", `{"contents":[]}`},
 		{"a Gemini path with a slash and a colon", post("/v1beta/models/pub%2Ffast:x:streamGenerateContent?alt=sse", `{}`), "POST /gem/v1beta/models/plain:streamGenerateContent?alt=sse HTTP/1.1", `{}`},
+		{"a resource of Gemini's", post("/v1beta/cachedContents", `{"model":"models/fast","contents":[]}`), "POST /gem/v1beta/cachedContents HTTP/1.1", `{"model":"models/org/Real Model:1","contents":[]}`},
 		{"an Azure path", post("/openai/deployments/fast/chat/completions?api-version=1", `{"model":"fast","messages":[]}`), "POST /azu/deployments/org%2FReal%20Model%3A1/chat/completions?api-version=1 HTTP/1.1", `{"model":"fast","messages":[]}`},
 		{"a form", request("POST", "/v1/audio/transcriptions", form("fast"), "Content-Type: multipart/form-data; boundary=B"), "POST /oai/v1/audio/transcriptions HTTP/1.1", form(real)},
 		{"a form in chunks", strings.Replace(request("POST", "/v1/audio/transcriptions", "", "Content-Type: multipart/form-data; boundary=B"), "\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n", 1) +
