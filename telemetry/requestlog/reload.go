@@ -121,6 +121,9 @@ func (s *sealer) changeSenders() {
 
 // handBack leaves a block without a sender to the spool, else to any sender.
 func (s *sealer) handBack(x *block) {
+	if x.gone() {
+		return
+	}
 	if x.stored == nil {
 		if err := s.write(x, false); err != nil {
 			if all := s.p.shards(); len(all) > 0 {

@@ -33,6 +33,9 @@ type block struct {
 	attempts int
 }
 
+// gone reports whether nothing of x is left. Its rows are counted then.
+func (x *block) gone() bool { return x.batch == nil && len(x.stored) == 0 }
+
 // sealer turns batches into blocks: it encodes them, writes them to the spool
 // and hands them to the senders. It is one goroutine, which also keeps the
 // spool.
@@ -350,7 +353,10 @@ func (s *sealer) endSenders(d time.Duration, all bool) {
 
 // keepLast saves a block that was not stored and that no sender has any more.
 func (s *sealer) keepLast(x *block) {
-	if x.stored == nil && x.batch != nil && s.p.folder.Load() != nil {
+	if x.gone() {
+		return
+	}
+	if x.stored == nil && s.p.folder.Load() != nil {
 		if err := s.write(x, false); err != nil {
 			s.warn("write", err, unwritable)
 		}

@@ -197,12 +197,12 @@ func (s *sender) deliver(x *block) bool {
 			return true
 		}
 		s.link.close()
-		if s.ctx.Err() != nil || isClosed(s.leave) {
-			return false
-		}
-		if errors.Is(err, errGone) {
+		if errors.Is(err, errGone) { // also where the sender ends: there is nothing to hand on
 			s.recycle(x)
 			return true
+		}
+		if s.ctx.Err() != nil || isClosed(s.leave) {
+			return false
 		}
 		class, known := clickhouse.Classify(err)
 		switch {
