@@ -186,7 +186,7 @@ func (s *sender) next() *block {
 func (s *sender) well() bool { return s.healthy.Load() || s.crowd.level > 0 && s.state == "" }
 
 // deliver tries until the block is stored or given up. It returns false when
-// the recorder is closed first; the block is then as it was.
+// the sender is to end first; what is left of the block is then as it was.
 func (s *sender) deliver(x *block) bool {
 	began := time.Now()
 	for failures := 0; ; failures++ {
@@ -303,5 +303,6 @@ func (s *sender) report(err error) {
 	}
 }
 
-// errGone says that a block is no longer there, or damaged; it is counted.
+// errGone says that a block is no longer there, damaged, or put aside; it is
+// counted.
 var errGone = errors.New("the block is gone")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"streamrelay/telemetry/spool"
@@ -85,31 +86,35 @@ func (s *sender) relieve() {
 	}
 }
 
-// load returns the rows of a block of the spool. What is damaged is given up.
+// load returns the rows of a block of the spool. What is damaged is given up,
+// and what cannot be read as a block is put aside: x is without it from then on,
+// also where an error ends the attempt.
 func (s *sender) load(x *block) (batch, error) {
 	if x.merged != nil {
 		return x.merged, nil
 	}
 	folder := s.p.folder.Load()
-	var whole []*Block
-	var kept []*spool.Block
-	for _, at := range x.stored {
+	var whole []*Block // of the first of x.stored
+	for len(whole) < len(x.stored) {
+		at := x.stored[len(whole)]
 		b, err := readBlock(folder, at)
 		switch {
 		case err == nil:
-			whole, kept = append(whole, b), append(kept, at)
+			whole = append(whole, b)
+			continue
 		case spool.IsDamaged(err):
 			s.p.log.Warn().Err(err).Msg("request log: a damaged block is left out")
 			folder.Discard(at)
-			x.rows -= at.Rows
 		case errors.Is(err, fs.ErrNotExist): // dropped with its file meanwhile
 			folder.Return(at, true)
-			x.rows -= at.Rows
+		case errors.Is(err, errBlock):
+			s.quarantine(&block{token: at.Token, target: at.Target, rows: at.Rows, stored: []*spool.Block{at}}, err)
 		default:
 			return nil, err
 		}
+		x.stored = slices.Delete(x.stored, len(whole), len(whole)+1)
+		x.rows -= at.Rows
 	}
-	x.stored = kept
 	switch len(whole) {
 	case 0:
 		return nil, errGone
