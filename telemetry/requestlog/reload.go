@@ -91,11 +91,8 @@ func (s *sealer) reconfigure(files configs.RequestLog, clickhouse configs.ClickH
 		changed = changed || sent != clickhouse.Enabled()
 		s.changeSenders()
 	}
-	if folder := p.folder.Load(); folder != nil && changed {
-		if err := folder.Configure(p.folderOptions(s.boot, &files, len(p.shards()) == 0)); err != nil {
-			s.warn("configure", err, "request log: the folder's settings are not changed")
-		}
-	}
+	s.behind = s.behind || changed
+	s.catchUp()
 	s.tick.Reset(s.pulse())
 	for _, to := range p.shards() {
 		if !to.begun {
@@ -103,6 +100,21 @@ func (s *sealer) reconfigure(files configs.RequestLog, clickhouse configs.ClickH
 			p.done.Go(to.run)
 		}
 	}
+}
+
+// catchUp puts the settings in force that the folder does not have yet. Where
+// that fails it is tried again each second: the folder would else go on as what
+// it no longer is.
+func (s *sealer) catchUp() {
+	folder := s.p.folder.Load()
+	if folder == nil || !s.behind {
+		return
+	}
+	if err := folder.Configure(s.p.folderOptions(s.boot, &s.files, len(s.p.shards()) == 0)); err != nil {
+		s.warn("configure", err, "request log: the folder's settings are not changed")
+		return
+	}
+	s.behind = false
 }
 
 // changeSenders ends the senders and makes those of the new settings, which

@@ -2,6 +2,7 @@ package requestlog
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -230,5 +231,40 @@ func TestShardsOfAReloadHaveSeries(t *testing.T) {
 	}
 	if text := scrape(); !strings.Contains(text, `relay_log_shard_up{shard="1"} NaN`) {
 		t.Errorf("with one:\n%s", text)
+	}
+}
+
+// TestAFolderThatCannotTakeTheSettingsOfAReloadTakesThemLater: its place is
+// away while ClickHouse is switched off.
+func TestAFolderThatCannotTakeTheSettingsOfAReloadTakesThemLater(t *testing.T) {
+	var log journal
+	o := options()
+	o.Files.Dir, o.Log, o.Interval = t.TempDir(), zerolog.New(&log), 5*time.Millisecond
+	o.ClickHouse = configs.Default().ClickHouse
+	o.ClickHouse.Address = "127.0.0.1:1"
+	r := New(o)
+	r.Append(request(0))
+	eventually(t, "a row waits in a file", func() bool { return r.Stats().Spooled == 1 })
+	place := r.log.folder.Load().Dir()
+	if err := os.Rename(place, place+".away"); err != nil {
+		t.Fatal(err)
+	}
+	o.ClickHouse.Address = ""
+	if err := r.Reconfigure(config(o)); err != nil {
+		t.Fatal(err)
+	}
+	if log.count("settings are not changed") != 1 {
+		t.Errorf("not said once:\n%s", log.String())
+	}
+	if err := os.Rename(place+".away", place); err != nil {
+		t.Fatal(err)
+	}
+	r.log.ask(r.log.seal.keep)
+	r.Append(request(1))
+	if err := r.Close(0); err != nil {
+		t.Fatal(err)
+	}
+	if kept, _ := filepath.Glob(filepath.Join(o.Files.Dir, "dt=*", "*.native.zst")); len(kept) != 1 {
+		t.Errorf("the log has files %q", kept)
 	}
 }

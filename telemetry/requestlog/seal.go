@@ -53,6 +53,7 @@ type sealer struct {
 	tick       *time.Ticker
 	deadline   chan time.Duration
 	opened     time.Time // last attempt to open the folder
+	behind     bool      // settings are in force that the folder does not have
 	warned     map[string]time.Time
 	stuck      *block    // found no place yet; what comes behind it stays where it is; nil: none
 	tried      time.Time // when stuck was last tried
@@ -98,6 +99,7 @@ func (s *sealer) openFolder() {
 		return
 	}
 	p.folder.Store(folder)
+	s.behind = false
 	if rows := folder.Waiting(); rows > 0 {
 		e := p.log.Info().Int64("rows", rows).Str("folder", folder.Dir())
 		if sends {
@@ -181,6 +183,7 @@ func (s *sealer) keep() {
 		}
 		return
 	}
+	s.catchUp()
 	if err := folder.Tick(); err != nil {
 		s.warn("tick", err, "request log: the folder cannot be written")
 	}
