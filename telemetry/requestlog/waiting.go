@@ -105,8 +105,12 @@ func (s *sender) load(x *block) (batch, error) {
 		case spool.IsDamaged(err):
 			s.p.log.Warn().Err(err).Msg("request log: a damaged block is left out")
 			folder.Discard(at)
-		case errors.Is(err, fs.ErrNotExist): // dropped with its file meanwhile
+		case errors.Is(err, fs.ErrNotExist): // dropped with its file meanwhile, which Return counts
 			folder.Return(at, true)
+			if folder.Take(func(b *spool.Block) bool { return b == at }) != nil { // no: others deleted the file
+				s.p.log.Warn().Err(err).Msg("request log: a block whose file is gone is left out")
+				folder.Discard(at)
+			}
 		case errors.Is(err, errBlock):
 			s.quarantine(&block{token: at.Token, target: at.Target, rows: at.Rows, stored: []*spool.Block{at}}, err)
 		default:

@@ -100,6 +100,13 @@ func TestABlockThatIsGoneWhenItsSenderEndsIsCountedOnce(t *testing.T) {
 				flip(t, path)
 			}
 		},
+		"deleted by others": func(t *testing.T, _ *spool.Folder, paths []string) {
+			for _, path := range paths {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
 		"dropped with its file": func(t *testing.T, folder *spool.Folder, _ []string) { expire(t, folder, 0) },
 	} {
 		for _, c := range []struct {
