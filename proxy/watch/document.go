@@ -92,6 +92,7 @@ func (d *document) number(f field, v int64) {
 
 // closeUsage takes the end of a usage object.
 func (d *document) closeUsage() {
+	d.counts.close()
 	d.said.take(&d.counts)
 	d.counts.has = 0
 	d.prompt, d.complete = false, false

@@ -17,6 +17,7 @@ const (
 	fieldCandidateTokens
 	fieldThoughtTokens
 	fieldToolTokens
+	fieldTotal
 	fieldPrompt     // prompt_tokens: Input, before any input_tokens beside it
 	fieldCompletion // completion_tokens: Output, likewise
 	fieldSequence
@@ -217,6 +218,8 @@ func usageMember(key []byte) field {
 		return fieldCacheWrite
 	case "reasoning_tokens":
 		return fieldReasoning
+	case "total_tokens":
+		return fieldTotal
 	}
 	return fieldNone
 }

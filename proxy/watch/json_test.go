@@ -13,6 +13,12 @@ func TestJSONUsageOfEveryVendor(t *testing.T) {
 		cut      bool
 	}{
 		{"chat", `{"id":"c","choices":[{"message":{"role":"assistant","content":"say \"usage\""},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}},"system_fingerprint":"f"}`, Usage{9, 12, 1, -1, 2}, true, false},
+		{"xai counts reasoning on top", `{"usage":{"prompt_tokens":10120,"completion_tokens":1499,"total_tokens":14428,"completion_tokens_details":{"reasoning_tokens":2809}}}`, Usage{10120, 4308, -1, -1, 2809}, true, false},
+		{"xai, total last", `{"usage":{"completion_tokens_details":{"reasoning_tokens":3},"completion_tokens":2,"prompt_tokens":1,"total_tokens":6}}`, Usage{1, 5, -1, -1, 3}, true, false},
+		{"reasoning within the completion", `{"usage":{"prompt_tokens":1,"completion_tokens":5,"total_tokens":6,"completion_tokens_details":{"reasoning_tokens":3}}}`, Usage{1, 5, -1, -1, 3}, true, false},
+		{"a total that adds up to nothing", `{"usage":{"prompt_tokens":1,"completion_tokens":5,"total_tokens":7,"completion_tokens_details":{"reasoning_tokens":3}}}`, Usage{1, 5, -1, -1, 3}, true, false},
+		{"xai without reasoning", `{"usage":{"prompt_tokens":1,"completion_tokens":5,"total_tokens":6,"completion_tokens_details":{"reasoning_tokens":0}}}`, Usage{1, 5, -1, -1, 0}, true, false},
+		{"a total of another object", "{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":5,\"reasoning_tokens\":3}}\n{\"usage\":{\"total_tokens\":9,\"cached_tokens\":1}}", Usage{1, 5, 1, -1, 3}, true, false},
 		{"usage first", `{"usage":{"prompt_tokens":9,"completion_tokens":12},"choices":[{"message":{"usage":{"prompt_tokens":1}}}]}`, Usage{9, 12, -1, -1, -1}, true, false},
 		{"embeddings", "{\n  \"object\": \"list\",\n  \"data\": [ { \"embedding\": [ -0.1, 1e-5, 3 ] } ],\n  \"usage\": { \"prompt_tokens\": 8, \"total_tokens\": 8 }\n}\n", Usage{8, -1, -1, -1, -1}, true, false},
 		{"responses", `{"id":"r","output":[{"content":[{"text":"}]"}]}],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":0},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":0}}}`, Usage{36, 87, 0, -1, 0}, true, false},

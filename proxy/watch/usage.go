@@ -2,8 +2,9 @@ package watch
 
 // Usage is what the provider counted, as it counted: a field that it did not
 // name is -1. Input excludes cached tokens with Anthropic and includes them
-// everywhere else; Reasoning is a part of Output. For Gemini, Output is
-// candidates plus thoughts, and Input the prompt plus what its own tools put in.
+// everywhere else; Reasoning is a part of Output, also where the provider counts
+// it on top. For Gemini, Output is candidates plus thoughts, and Input the prompt
+// plus what its own tools put in.
 type Usage struct{ Input, Output, Cached, CacheWrite, Reasoning int64 }
 
 // A slot is the place of one count. The order follows the number fields, see
@@ -19,6 +20,7 @@ const (
 	slotCandidates
 	slotThoughts
 	slotTools
+	slotTotal // says how the others are to be read; of one object, see counts.close
 	numSlots
 )
 
@@ -32,6 +34,17 @@ type counts struct {
 func (c *counts) set(s slot, v int64) {
 	c.vals[s] = v
 	c.has |= 1 << s
+}
+
+// close takes the end of a usage object: what its total says of the other
+// counts is applied, and the total forgotten.
+func (c *counts) close() {
+	// xAI counts reasoning on top of completion_tokens, everybody else within it.
+	if total, output, reasoning := c.get(slotTotal), c.get(slotOutput), c.get(slotReasoning); output >= 0 && reasoning > 0 &&
+		c.get(slotInput) >= 0 && total == c.vals[slotInput]+output+reasoning {
+		c.set(slotOutput, output+reasoning)
+	}
+	c.has &^= 1 << slotTotal
 }
 
 // take overwrites with what o names. Counts are totals, not steps, with every

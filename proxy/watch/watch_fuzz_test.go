@@ -215,6 +215,7 @@ func FuzzJSON(f *testing.F) {
 		`[{"usageMetadata":{"promptTokenCount":1}},` + "\r\n" + `{"usageMetadata":{"promptTokenCount":2,"candidatesTokenCount":2}}]`,
 		`{"usage":{"input_tokens":1}}` + "\n" + `{"usage":{"input_tokens":2,"output_tokens":1e3}}`,
 		"\n\n \t" + `{"meta":{"tokens":{"input_tokens":1,"output_tokens":0}},"a":["]",{"b":"\"}"}],"c":-1.5e+7,"d":true}`,
+		`{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":9,"completion_tokens_details":{"reasoning_tokens":2}}}`,
 		`{"usage":{"prompt_tokens":`, "[[[{]", `"x"`, "-1",
 	} {
 		f.Add([]byte(s), []byte{1})
@@ -243,7 +244,7 @@ func FuzzJSON(f *testing.F) {
 			!once(in, `"usage"`, `"prompt_tokens"`, `"completion_tokens"`) {
 			return
 		}
-		for _, other := range []string{"input_tokens", "output_tokens", "usageMetadata", "meta", "tokens\"", "message", "response", "x_groq"} {
+		for _, other := range []string{"input_tokens", "output_tokens", "usageMetadata", "meta", "tokens\"", "message", "response", "x_groq", "total_tokens"} {
 			if bytes.Contains(in, []byte(other)) {
 				return
 			}
