@@ -59,7 +59,8 @@ func (d *document) addID(id []byte) {
 }
 
 func (d *document) reset() {
-	d.said.has, d.counts.has = 0, 0
+	d.said.clear()
+	d.counts.clear()
 	d.prompt, d.complete = false, false
 	d.kind, d.marks = kindNone, 0
 	d.sequence = -1
@@ -94,7 +95,7 @@ func (d *document) number(f field, v int64) {
 func (d *document) closeUsage() {
 	d.counts.close()
 	d.said.take(&d.counts)
-	d.counts.has = 0
+	d.counts.clear()
 	d.prompt, d.complete = false, false
 }
 

@@ -40,7 +40,7 @@ func (j *JSON) Feed(p []byte) {
 		j.marks |= x.doc.marks
 		if x.doc.said.has != 0 {
 			j.usage.take(&x.doc.said)
-			x.doc.said.has = 0
+			x.doc.said.clear()
 		}
 	}
 }

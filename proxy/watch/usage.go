@@ -24,10 +24,11 @@ const (
 	numSlots
 )
 
-// counts holds the last value of each slot; has says which were ever named.
+// counts holds the last value of each slot; has says which were ever named, weak
+// which of them only where any better source is believed before.
 type counts struct {
-	vals [numSlots]int64
-	has  uint16
+	vals      [numSlots]int64
+	has, weak uint16
 }
 
 // set takes one count.
@@ -44,18 +45,30 @@ func (c *counts) close() {
 		c.get(slotInput) >= 0 && total == c.vals[slotInput]+output+reasoning {
 		c.set(slotOutput, output+reasoning)
 	}
+	// Embeddings and rankings of some name nothing else: all of it was input.
+	const named = 1<<slotInput | 1<<slotOutput | 1<<slotCandidates | 1<<slotThoughts | 1<<slotTools
+	if c.has&(1<<slotTotal) != 0 && c.has&named == 0 {
+		c.set(slotInput, c.vals[slotTotal])
+		c.weak |= 1 << slotInput
+	}
 	c.has &^= 1 << slotTotal
 }
 
-// take overwrites with what o names. Counts are totals, not steps, with every
-// provider: the last one wins and nothing is summed.
+// clear forgets everything.
+func (c *counts) clear() { c.has, c.weak = 0, 0 }
+
+// take overwrites with what o names, but not with a weak count one that is not.
+// Counts are totals, not steps, with every provider: the last one wins and
+// nothing is summed.
 func (c *counts) take(o *counts) {
+	use := o.has &^ (o.weak & c.has &^ c.weak)
 	for s := range numSlots {
-		if o.has&(1<<s) != 0 {
+		if use&(1<<s) != 0 {
 			c.vals[s] = o.vals[s]
 		}
 	}
-	c.has |= o.has
+	c.has |= use
+	c.weak = c.weak&^use | o.weak&use
 }
 
 func (c *counts) get(s slot) int64 {
