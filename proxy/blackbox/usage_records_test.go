@@ -87,8 +87,11 @@ var usageCases = []struct {
 		content(`{\"usage\":{\"prompt_tokens\":9999,\"completion_tokens\":9999}}`), content(`\\\"usage\\\":{`), doneEvent},
 		usage: unknownTokens, count: 3, content: 2},
 	{name: "usage deeper than the top is none", events: []string{
-		`data: {"choices":[{"delta":{"content":"a"},"usage":{"prompt_tokens":9999}}],"x":{"usage":{"prompt_tokens":8888}}}` + "\n\n", doneEvent},
+		`data: {"choices":[{"delta":{"content":"a","usage":{"prompt_tokens":9999}}}],"x":{"usage":{"prompt_tokens":8888}}}` + "\n\n", doneEvent},
 		usage: unknownTokens, count: 2, content: 1},
+	{name: "usage of a choice", events: []string{content("a"), // Moonshot
+		`data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":12,"completion_tokens":34,"cached_tokens":5}}]}` + "\n\n", doneEvent},
+		usage: tokens(12, 34, 5, -1, -1), source: telemetry.UsageProvider, count: 3, content: 1},
 	{name: "tool calls are content", events: []string{roleEvent,
 		`data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":""}}]}}]}` + "\n\n",
 		`data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\""}}]}}]}` + "\n\n", doneEvent},

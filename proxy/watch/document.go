@@ -25,6 +25,7 @@ type document struct {
 	counts   counts // of the usage object being read
 	prompt   bool   // it named prompt_tokens, input_tokens does not matter
 	complete bool   // likewise completion_tokens
+	aside    bool   // it is a choice's: one of the whole answer is believed before it
 	kind     kind
 	marks    mark
 	sequence int64 // -1: none
@@ -61,7 +62,7 @@ func (d *document) addID(id []byte) {
 func (d *document) reset() {
 	d.said.clear()
 	d.counts.clear()
-	d.prompt, d.complete = false, false
+	d.prompt, d.complete, d.aside = false, false, false
 	d.kind, d.marks = kindNone, 0
 	d.sequence = -1
 }
@@ -94,9 +95,12 @@ func (d *document) number(f field, v int64) {
 // closeUsage takes the end of a usage object.
 func (d *document) closeUsage() {
 	d.counts.close()
+	if d.aside {
+		d.counts.weak = d.counts.has
+	}
 	d.said.take(&d.counts)
 	d.counts.clear()
-	d.prompt, d.complete = false, false
+	d.prompt, d.complete, d.aside = false, false, false
 }
 
 // text takes a string value. value matters only where f.named, and is nil where
@@ -168,6 +172,8 @@ func (d *document) object(f field) {
 	switch f {
 	case fieldUsage:
 		d.marks |= hasUsage
+	case fieldChoiceUsage:
+		d.aside = true
 	case fieldGeminiUsage:
 		d.marks |= hasGemini
 	case fieldEventDelta:

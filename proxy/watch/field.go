@@ -38,7 +38,8 @@ const (
 	// Containers.
 	fieldElement // of an array of documents
 	fieldUsage
-	fieldTokens // an object of counts elsewhere than at the top
+	fieldTokens      // an object of counts elsewhere than at the top
+	fieldChoiceUsage // of a choice, where Moonshot has it
 	fieldCarrier
 	fieldMeta
 	fieldDetails
@@ -135,6 +136,8 @@ func (n node) member(key []byte) field {
 			return fieldText
 		case "finish_reason":
 			return fieldFinish
+		case "usage":
+			return fieldChoiceUsage
 		}
 	case nodeDelta:
 		return deltaMember(key)
@@ -290,7 +293,7 @@ func (f field) object() node {
 	switch f {
 	case fieldRoot, fieldElement:
 		return nodeRoot
-	case fieldUsage, fieldTokens:
+	case fieldUsage, fieldTokens, fieldChoiceUsage:
 		return nodeUsage
 	case fieldCarrier:
 		return nodeCarrier

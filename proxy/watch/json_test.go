@@ -19,6 +19,7 @@ func TestJSONUsageOfEveryVendor(t *testing.T) {
 		{"a total that adds up to nothing", `{"usage":{"prompt_tokens":1,"completion_tokens":5,"total_tokens":7,"completion_tokens_details":{"reasoning_tokens":3}}}`, Usage{1, 5, -1, -1, 3}, true, false},
 		{"xai without reasoning", `{"usage":{"prompt_tokens":1,"completion_tokens":5,"total_tokens":6,"completion_tokens_details":{"reasoning_tokens":0}}}`, Usage{1, 5, -1, -1, 0}, true, false},
 		{"a total of another object", "{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":5,\"reasoning_tokens\":3}}\n{\"usage\":{\"total_tokens\":9,\"cached_tokens\":1}}", Usage{1, 5, 1, -1, 3}, true, false},
+		{"usage of a choice", `{"choices":[{"finish_reason":"stop","usage":{"prompt_tokens":19,"completion_tokens":21}}]}`, Usage{19, 21, -1, -1, -1}, true, false},
 		{"usage first", `{"usage":{"prompt_tokens":9,"completion_tokens":12},"choices":[{"message":{"usage":{"prompt_tokens":1}}}]}`, Usage{9, 12, -1, -1, -1}, true, false},
 		{"embeddings", "{\n  \"object\": \"list\",\n  \"data\": [ { \"embedding\": [ -0.1, 1e-5, 3 ] } ],\n  \"usage\": { \"prompt_tokens\": 8, \"total_tokens\": 8 }\n}\n", Usage{8, -1, -1, -1, -1}, true, false},
 		{"responses", `{"id":"r","output":[{"content":[{"text":"}]"}]}],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":0},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":0}}}`, Usage{36, 87, 0, -1, 0}, true, false},

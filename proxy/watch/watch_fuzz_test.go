@@ -11,6 +11,7 @@ import (
 var seeds = []string{
 	sse(role, chat(`{"content":"Hel"}`), stop, usageChunk, "[DONE]"),
 	sse(`{"choices":[],"prompt_filter_results":[]}`, `{"choices":null,"usage":{}}`, `{"usage":{"prompt_tokens":1},"choices":[ ]}`),
+	sse(`{"choices":[{"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":19,"total_tokens":40}}],"usage":{"total_tokens":41}}`),
 	named(`{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}`, `{"type":"content_block_delta","delta":{"text":"a"}}`, `{"type":"message_stop"}`),
 	named(`{"type":"response.output_text.delta","sequence_number":5,"delta":"Hi"}`, `{"type":"response.completed","response":{"usage":{"input_tokens":1}}}`),
 	sse(`{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":8,"thoughtsTokenCount":3}}`),
