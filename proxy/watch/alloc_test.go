@@ -18,7 +18,7 @@ func TestNoAllocations(t *testing.T) {
 		"strip":     {Chat, true, strings.Repeat(chunk, 20) + "data: " + usageChunk + "\n\ndata: [DONE]\n\n"},
 		"long hold": {Chat, true, `data: {"pad":"` + strings.Repeat("p", 30<<10) + "\"}\n\n" + `data: {"pad":"` + strings.Repeat("p", 80<<10) + "\"}\n\n"},
 		"responses": {Responses, false, named(`{"type":"response.output_text.delta","sequence_number":5,"delta":"Hi \n"}`, `{"type":"response.completed","sequence_number":7,"response":{"usage":{"input_tokens":36,"output_tokens":87}}}`)},
-		"messages":  {Messages, false, named(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello"}}`, `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":15}}`)},
+		"messages":  {Messages, false, named(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello"}}`, `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":15,"iterations":[{"input_tokens":3,"output_tokens":7},{"output_tokens":8}]}}`)},
 		"two lines": {Other, true, "data: {\"a\":1\ndata: }\n\n"},
 	}
 	for name, c := range streams {

@@ -23,6 +23,7 @@ const (
 type document struct {
 	said     counts // of usage objects that have ended: no half-read one is believed
 	counts   counts // of the usage object being read
+	turns    counts // sums over its iterations
 	prompt   bool   // it named prompt_tokens, input_tokens does not matter
 	complete bool   // likewise completion_tokens
 	aside    bool   // it is a choice's: one of the whole answer is believed before it
@@ -62,6 +63,7 @@ func (d *document) addID(id []byte) {
 func (d *document) reset() {
 	d.said.clear()
 	d.counts.clear()
+	d.turns.clear()
 	d.prompt, d.complete, d.aside = false, false, false
 	d.kind, d.marks = kindNone, 0
 	d.sequence = -1
@@ -87,6 +89,8 @@ func (d *document) number(f field, v int64) {
 		if !d.complete {
 			d.counts.set(slotOutput, v)
 		}
+	case fieldTurnInput, fieldTurnOutput, fieldTurnCached, fieldTurnCacheWrite:
+		d.turns.add(slot(f-fieldTurnInput), v)
 	default:
 		d.counts.set(slot(f-fieldInput), v)
 	}
@@ -95,6 +99,9 @@ func (d *document) number(f field, v int64) {
 // closeUsage takes the end of a usage object.
 func (d *document) closeUsage() {
 	d.counts.close()
+	// Anthropic's own numbers beside iterations are those of the last one alone.
+	d.counts.take(&d.turns)
+	d.turns.clear()
 	if d.aside {
 		d.counts.weak = d.counts.has
 	}

@@ -20,6 +20,10 @@ const (
 	fieldTotal
 	fieldPrompt     // prompt_tokens: Input, before any input_tokens beside it
 	fieldCompletion // completion_tokens: Output, likewise
+	fieldTurnInput  // of one iteration, in the order of slot; they are summed
+	fieldTurnOutput
+	fieldTurnCached
+	fieldTurnCacheWrite
 	fieldSequence
 
 	// Texts.
@@ -43,6 +47,8 @@ const (
 	fieldCarrier
 	fieldMeta
 	fieldDetails
+	fieldTurns
+	fieldTurn
 	fieldGeminiUsage
 	fieldChoices
 	fieldChoice
@@ -77,6 +83,7 @@ const (
 	nodeCarrier // response, message, x_groq, file: hold a usage or an id
 	nodeMeta
 	nodeDetails
+	nodeTurn
 	nodeGeminiUsage
 	nodeChoice
 	nodeDelta
@@ -91,6 +98,7 @@ const (
 	nodeFeedback
 
 	nodeStream // [{…},{…}]: Gemini without alt=sse; from here on, arrays
+	nodeTurns
 	nodeChoices
 	nodeOutputs // an array that is output when it has an element
 	nodeCalls
@@ -116,6 +124,17 @@ func (n node) member(key []byte) field {
 			return fieldCacheWrite
 		case "reasoning_tokens":
 			return fieldReasoning
+		}
+	case nodeTurn:
+		switch string(key) {
+		case "input_tokens":
+			return fieldTurnInput
+		case "output_tokens":
+			return fieldTurnOutput
+		case "cache_read_input_tokens":
+			return fieldTurnCached
+		case "cache_creation_input_tokens":
+			return fieldTurnCacheWrite
 		}
 	case nodeCarrier:
 		switch string(key) {
@@ -223,6 +242,8 @@ func usageMember(key []byte) field {
 		return fieldReasoning
 	case "total_tokens":
 		return fieldTotal
+	case "iterations":
+		return fieldTurns
 	}
 	return fieldNone
 }
@@ -301,6 +322,8 @@ func (f field) object() node {
 		return nodeMeta
 	case fieldDetails:
 		return nodeDetails
+	case fieldTurn:
+		return nodeTurn
 	case fieldGeminiUsage:
 		return nodeGeminiUsage
 	case fieldChoice:
@@ -334,6 +357,8 @@ func (f field) array() node {
 	switch f {
 	case fieldRoot:
 		return nodeStream
+	case fieldTurns:
+		return nodeTurns
 	case fieldChoices:
 		return nodeChoices
 	case fieldOutputs:
@@ -353,6 +378,8 @@ func (n node) element() field {
 	switch n {
 	case nodeStream:
 		return fieldElement
+	case nodeTurns:
+		return fieldTurn
 	case nodeChoices:
 		return fieldChoice
 	case nodeCalls:

@@ -124,6 +124,16 @@ func TestStreamsOfEveryVendor(t *testing.T) {
 			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":26,"output_tokens":9,"cache_read_input_tokens":0}}`,
 			`{"type":"message_stop"}`),
 			facts{usage: Usage{26, 9, 0, -1, -1}, known: true, final: true, terminal: true, events: 4}, 0},
+		{"anthropic compaction", Messages, named(
+			`{"type":"message_start","message":{"usage":{"input_tokens":180000,"cache_read_input_tokens":0,"output_tokens":1}}}`,
+			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":23000,"output_tokens":1000,"iterations":[{"type":"compaction","input_tokens":180000,"output_tokens":3500},{"type":"message","input_tokens":23000,"output_tokens":1000}]}}`,
+			`{"type":"message_stop"}`),
+			facts{usage: Usage{203000, 4500, 0, -1, -1}, known: true, final: true, terminal: true, events: 3}, 0},
+		{"anthropic iterations are cumulative too", Messages, named(
+			`{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1,"iterations":[{"input_tokens":10,"output_tokens":1}]}}}`,
+			`{"type":"message_delta","delta":{},"usage":{"output_tokens":5,"iterations":[{"input_tokens":10,"output_tokens":5}]}}`,
+			`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4,"iterations":[{"input_tokens":10,"output_tokens":5},{"input_tokens":20,"output_tokens":4}]}}`),
+			facts{usage: Usage{30, 9, -1, -1, -1}, known: true, final: true, events: 3}, 0},
 		{"anthropic cut after message_start", Messages, named(`{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}`),
 			facts{usage: Usage{25, 1, -1, -1, -1}, known: true, events: 1}, 0},
 		{"anthropic cut after a running total", Messages, named(`{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":5}}`),

@@ -37,6 +37,13 @@ func (c *counts) set(s slot, v int64) {
 	c.has |= 1 << s
 }
 
+// add adds to one count. No sum is believed that could not be a count.
+func (c *counts) add(s slot, v int64) {
+	if sum := max(c.get(s), 0) + v; sum <= maxCount {
+		c.set(s, sum)
+	}
+}
+
 // close takes the end of a usage object: what its total says of the other
 // counts is applied, and the total forgotten.
 func (c *counts) close() {
@@ -59,7 +66,7 @@ func (c *counts) clear() { c.has, c.weak = 0, 0 }
 
 // take overwrites with what o names, but not with a weak count one that is not.
 // Counts are totals, not steps, with every provider: the last one wins and
-// nothing is summed.
+// nothing is summed over them.
 func (c *counts) take(o *counts) {
 	use := o.has &^ (o.weak & c.has &^ c.weak)
 	for s := range numSlots {

@@ -12,7 +12,7 @@ var seeds = []string{
 	sse(role, chat(`{"content":"Hel"}`), stop, usageChunk, "[DONE]"),
 	sse(`{"choices":[],"prompt_filter_results":[]}`, `{"choices":null,"usage":{}}`, `{"usage":{"prompt_tokens":1},"choices":[ ]}`),
 	sse(`{"choices":[{"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":19,"total_tokens":40}}],"usage":{"total_tokens":41}}`),
-	named(`{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}`, `{"type":"content_block_delta","delta":{"text":"a"}}`, `{"type":"message_stop"}`),
+	named(`{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}`, `{"type":"content_block_delta","delta":{"text":"a"}}`, `{"type":"message_delta","delta":{},"usage":{"output_tokens":5,"iterations":[{"input_tokens":10,"output_tokens":5},{"input_tokens":1}]}}`, `{"type":"message_stop"}`),
 	named(`{"type":"response.output_text.delta","sequence_number":5,"delta":"Hi"}`, `{"type":"response.completed","response":{"usage":{"input_tokens":1}}}`),
 	sse(`{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":8,"thoughtsTokenCount":3}}`),
 	bomMark + ": c\r\n\r\ndata: {\"usage\":\rdata: {}}\r\r\nid: 1\n\ndata:[DONE]",
