@@ -53,6 +53,7 @@ var endpoints = [...]endpoint{
 	{name: "files", prefix: "/files", family: watch.Other, learns: true},
 	{name: "uploads", prefix: "/uploads", family: watch.Other, learns: true},
 	{name: "batches", prefix: "/batches", blind: true, files: true, family: watch.Other, learns: true, later: true},
+	{name: "interactions", prefix: "/interactions", json: true, model: true, exact: true, family: watch.Interactions, learns: true, stored: true, later: true},
 	{name: "generate_content", prefix: ":", json: true, model: true, family: watch.Gemini},
 	{name: "other", blind: true, family: watch.Other},
 }

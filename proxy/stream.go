@@ -227,7 +227,7 @@ func (a *answer) eof() *apiError {
 func (a *answer) unfinished() bool {
 	switch a.kind {
 	case kindEvents:
-		return a.shape <= watch.Messages && !a.events.Terminal()
+		return a.shape <= watch.Interactions && !a.events.Terminal()
 	case kindDocument:
 		return a.doc.Cut()
 	}

@@ -52,6 +52,8 @@ func TestAnswerSaysHowItEnded(t *testing.T) {
 		{name: "close, chat before its first byte", framing: framedByClose, media: sse, end: connection, verdict: errUpstreamCut, reason: telemetry.UpstreamCut},
 		{name: "close, responses to its end", framing: framedByClose, media: sse, family: watch.Responses, body: responsesEvents + responsesDone, end: connection, reason: telemetry.Completed},
 		{name: "close, responses cut", framing: framedByClose, media: sse, family: watch.Responses, body: responsesEvents, end: connection, verdict: errUpstreamCut, reason: telemetry.UpstreamCut},
+		{name: "close, interactions to its end", framing: framedByClose, media: sse, family: watch.Interactions, body: interactionsEvents + interactionsDone, end: connection, reason: telemetry.Completed},
+		{name: "close, interactions cut", framing: framedByClose, media: sse, family: watch.Interactions, body: interactionsEvents, end: connection, verdict: errUpstreamCut, reason: telemetry.UpstreamCut},
 		{name: "close, messages to its end", framing: framedByClose, media: sse, family: watch.Messages, body: messagesEvents + messagesDone, end: connection, reason: telemetry.Completed},
 		{name: "close, messages cut", framing: framedByClose, media: sse, family: watch.Messages, body: messagesEvents, end: connection, verdict: errUpstreamCut, reason: telemetry.UpstreamCut},
 		{name: "close, gemini names no last event", framing: framedByClose, media: sse, family: watch.Gemini, body: geminiEvents, end: connection, reason: telemetry.Completed},

@@ -56,7 +56,7 @@ func inPieces(s setting, raw []byte, step func(i int) int) (out string, left int
 // what goes out, not what is recorded, not how it ends.
 func FuzzAnswerCuts(f *testing.F) {
 	for _, body := range []string{
-		chatEvents + chatDone, responsesEvents + responsesDone, messagesEvents + messagesDone, geminiEvents + geminiDone,
+		chatEvents + chatDone, responsesEvents + responsesDone, messagesEvents + messagesDone, geminiEvents + geminiDone, interactionsEvents + interactionsDone,
 		chatEvents + errorEvent, ": comment\r\n\r\n" + chatEvents, strings.ReplaceAll(chatEvents+chatDone, "\n", "\r"),
 		"\xef\xbb\xbf" + chatEvents, strings.TrimSuffix(chatEvents, "\n"), document,
 	} {
@@ -74,7 +74,7 @@ func FuzzAnswerCuts(f *testing.F) {
 		if len(raw) > 1<<16 {
 			return
 		}
-		s := setting{framing: framing(mode & 3 % 3), length: len(raw) - int(mode>>7), media: sse, strip: mode&4 != 0, family: watch.Family(mode >> 4 % 5)}
+		s := setting{framing: framing(mode & 3 % 3), length: len(raw) - int(mode>>7), media: sse, strip: mode&4 != 0, family: watch.Family(mode >> 4 % 6)}
 		if mode&8 != 0 {
 			s.media = "application/json"
 		}

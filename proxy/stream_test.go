@@ -31,6 +31,10 @@ const (
 		"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":7}}\n\n"
 	messagesDone = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
 
+	interactionsEvents = "event: step.delta\ndata: {\"delta\":{\"type\":\"text\",\"text\":\"Hi\"},\"event_type\":\"step.delta\"}\n\n"
+	interactionsDone   = "event: interaction.completed\ndata: {\"interaction\":{\"usage\":{\"total_input_tokens\":5,\"total_output_tokens\":7}},\"event_type\":\"interaction.completed\"}\n\n" +
+		"event: done\ndata: [DONE]\n\n"
+
 	geminiEvents = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hi\"}]}}]}\r\n\r\n"
 	geminiDone   = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"!\"}]},\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":5,\"candidatesTokenCount\":7}}\r\n\r\n"
 
@@ -130,6 +134,7 @@ func TestAnswerGoesOutAsItCameHoweverItIsFramedAndCut(t *testing.T) {
 		{"chat", sse, chatEvents + chatDone, watch.Chat},
 		{"responses", "Text/Event-Stream", responsesEvents + responsesDone, watch.Responses},
 		{"messages", sse, messagesEvents + messagesDone, watch.Messages},
+		{"interactions", sse, interactionsEvents + interactionsDone, watch.Interactions},
 		{"gemini", sse, geminiEvents + geminiDone, watch.Gemini},
 		{"document", "application/json", document, watch.Chat},
 		{"lines", "application/x-ndjson", document + "\n" + document + "\n", watch.Chat},

@@ -147,6 +147,16 @@ var usageCases = []struct {
 		`data: {"candidates":[{"content":{"parts":[{"text":"Hel"}],"role":"model"}}],"usageMetadata":{"promptTokenCount":8,"totalTokenCount":8}}` + "\r\n\r\n",
 		`data: {"candidates":[{"content":{"parts":[{"text":"lo"}],"role":"model"},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":8,"candidatesTokenCount":10,"thoughtsTokenCount":20,"cachedContentTokenCount":3,"totalTokenCount":38}}` + "\r\n\r\n"},
 		usage: tokens(8, 30, 3, -1, 20), source: telemetry.UsageProvider, count: 2, content: 2, model: "gemini-2.5-pro"},
+	{name: "Interactions", path: "/v1beta/interactions", body: `{"model":"m1","input":"x","stream":true}`, events: []string{
+		named("interaction.created", `{"interaction":{"id":"v1_x","status":"in_progress"},"event_type":"interaction.created"}`),
+		named("step.delta", `{"index":0,"delta":{"signature":"Ev","type":"thought_signature"},"event_type":"step.delta"}`),
+		named("step.delta", `{"index":1,"delta":{"text":"Hi","type":"text"},"event_type":"step.delta"}`),
+		named("interaction.completed", `{"interaction":{"id":"v1_x","status":"completed","usage":{"total_tokens":346,"total_input_tokens":11,"total_output_tokens":90,"total_thought_tokens":245}},"event_type":"interaction.completed"}`),
+		named("done", "[DONE]")},
+		usage: tokens(11, 335, -1, -1, 245), source: telemetry.UsageProvider, count: 5, content: 1},
+	{name: "Interactions without their end", path: "/v1beta/interactions", body: `{"model":"m1","input":"x","stream":true}`, events: []string{
+		named("step.delta", `{"index":1,"delta":{"text":"Hi","type":"text"},"event_type":"step.delta"}`)},
+		usage: unknownTokens, end: telemetry.UpstreamIncomplete, count: 1, content: 1},
 
 	{name: "JSON chat", body: chatPlain, json: `{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":99}"}}],"usage":{"prompt_tokens":5,"completion_tokens":6,"total_tokens":11}}`,
 		usage: tokens(5, 6, -1, -1, -1), source: telemetry.UsageProvider},
@@ -158,6 +168,8 @@ var usageCases = []struct {
 		usage: tokens(5, 6, 8, 7, -1), source: telemetry.UsageProvider},
 	{name: "JSON Gemini", path: "/v1beta/models/gemini-2.5-pro:generateContent", body: `{"contents":[]}`, json: `{"candidates":[],"usageMetadata":{"promptTokenCount":8,"candidatesTokenCount":10,"totalTokenCount":18}}`,
 		usage: tokens(8, 10, -1, -1, -1), source: telemetry.UsageProvider, model: "gemini-2.5-pro"},
+	{name: "JSON Interactions", path: "/v1beta/interactions", body: `{"model":"m1","input":"x"}`, json: `{"id":"v1_x","status":"completed","usage":{"total_tokens":346,"total_input_tokens":11,"total_output_tokens":90,"total_thought_tokens":245}}`,
+		usage: tokens(11, 335, -1, -1, 245), source: telemetry.UsageProvider},
 	{name: "JSON with usage null", body: chatPlain, json: `{"choices":[],"usage":null}`, usage: unknownTokens},
 	{name: "JSON without usage", path: "/v1/moderations", body: `{"model":"m1","input":"x"}`, json: `{"results":[]}`, usage: unknownTokens},
 	{name: "transcription", path: "/v1/audio/transcriptions", body: `{"model":"m1","stream":true}`, events: []string{

@@ -8,7 +8,7 @@ type mark uint16
 const (
 	hasOutput     mark = 1 << iota // model output, whatever the event's name
 	hasDelta                       // output if the event's name ends in .delta
-	hasBlock                       // output if it is a content_block_delta
+	hasBlock                       // output if it is a content_block_delta or step.delta
 	hasError                       // an error object, or a choice that ended in one
 	hasFinish                      // a finish_reason or stop_reason
 	hasGeminiStop                  // a finishReason or blockReason
@@ -189,6 +189,8 @@ func (d *document) object(f field) {
 		d.marks |= hasError | notUsage
 	case fieldGiven:
 		d.marks |= hasOutput
+	case fieldBlockText:
+		d.marks |= hasBlock
 	case fieldChoices:
 		d.marks |= notUsage
 	}

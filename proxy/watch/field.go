@@ -28,7 +28,7 @@ const (
 
 	// Texts.
 	fieldText       // model output where it is not empty
-	fieldBlockText  // model output in a content_block_delta
+	fieldBlockText  // model output in a content_block_delta or step.delta
 	fieldType       // names the event
 	fieldObject     // "error" in old vLLM
 	fieldFinish     // finish_reason, stop_reason
@@ -66,6 +66,7 @@ const (
 	fieldPart
 	fieldInline
 	fieldFeedback
+	fieldStep
 )
 
 // number reports whether f's value is read as a number.
@@ -80,7 +81,7 @@ const (
 	nodeNone node = iota // outside, or skipped
 	nodeRoot
 	nodeUsage
-	nodeCarrier // response, message, x_groq, file: hold a usage or an id
+	nodeCarrier // response, message, x_groq, file, interaction: hold a usage or an id
 	nodeMeta
 	nodeDetails
 	nodeTurn
@@ -96,6 +97,7 @@ const (
 	nodePart
 	nodeInline
 	nodeFeedback
+	nodeStep
 
 	nodeStream // [{…},{…}]: Gemini without alt=sse; from here on, arrays
 	nodeTurns
@@ -175,7 +177,7 @@ func (n node) member(key []byte) field {
 		}
 	case nodeEventDelta:
 		switch string(key) {
-		case "text", "thinking", "partial_json":
+		case "text", "thinking", "partial_json", "content", "arguments", "partial_arguments", "data":
 			return fieldBlockText
 		case "stop_reason":
 			return fieldFinish
@@ -192,7 +194,7 @@ func rootMember(key []byte) field {
 		return fieldChoices
 	case "usage":
 		return fieldUsage
-	case "type":
+	case "type", "event_type":
 		return fieldType
 	case "object":
 		return fieldObject
@@ -200,7 +202,7 @@ func rootMember(key []byte) field {
 		return fieldError
 	case "delta":
 		return fieldEventDelta
-	case "response", "message", "x_groq", "file":
+	case "response", "message", "x_groq", "file", "interaction":
 		return fieldCarrier
 	case "id", "output_file_id", "error_file_id":
 		return fieldID
@@ -212,6 +214,8 @@ func rootMember(key []byte) field {
 		return fieldCandidates
 	case "promptFeedback":
 		return fieldFeedback
+	case "step":
+		return fieldStep
 	case "meta":
 		return fieldMeta
 	case "tokens":
@@ -245,7 +249,7 @@ func usageMember(key []byte) field {
 	case "iterations":
 		return fieldTurns
 	}
-	return fieldNone
+	return interactionUsage(key)
 }
 
 func deltaMember(key []byte) field {
@@ -262,49 +266,6 @@ func deltaMember(key []byte) field {
 		return fieldAudio
 	case "images":
 		return fieldOutputs
-	}
-	return fieldNone
-}
-
-func (n node) geminiMember(key []byte) field {
-	switch n {
-	case nodeGeminiUsage:
-		switch string(key) {
-		case "promptTokenCount":
-			return fieldInput
-		case "candidatesTokenCount":
-			return fieldCandidateTokens
-		case "thoughtsTokenCount":
-			return fieldThoughtTokens
-		case "toolUsePromptTokenCount":
-			return fieldToolTokens
-		case "cachedContentTokenCount":
-			return fieldCached
-		}
-	case nodeCandidate:
-		switch string(key) {
-		case "content":
-			return fieldContent
-		case "finishReason":
-			return fieldGeminiStop
-		}
-	case nodeContent:
-		if string(key) == "parts" {
-			return fieldParts
-		}
-	case nodePart:
-		switch string(key) {
-		case "text":
-			return fieldText
-		case "functionCall", "executableCode", "codeExecutionResult":
-			return fieldGiven
-		case "inlineData":
-			return fieldInline
-		}
-	case nodeFeedback:
-		if string(key) == "blockReason" {
-			return fieldGeminiStop
-		}
 	}
 	return fieldNone
 }
@@ -348,6 +309,8 @@ func (f field) object() node {
 		return nodeInline
 	case fieldFeedback:
 		return nodeFeedback
+	case fieldStep:
+		return nodeStep
 	}
 	return nodeNone
 }

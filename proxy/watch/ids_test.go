@@ -21,6 +21,8 @@ func TestIDsOfStoredObjectsAreSeenHoweverTheyAreCut(t *testing.T) {
 	}{
 		{`{"id":"resp_1","object":"response","output":[{"id":"msg_1","type":"message"}]}`, hashes("resp_1")},
 		{`{"object":"batch","output_file_id":"file-o","errors":{"id":"no"},"error_file_id":"file-e","id":"batch_1"}`, hashes("file-o", "file-e", "batch_1")},
+		{`{"id":"v1_x","object":"interaction","steps":[{"id":"no"}]}`, hashes("v1_x")},
+		{`{"interaction":{"id":"v1_x","status":"in_progress"},"event_type":"interaction.created"}`, hashes("v1_x")},
 		{`{"id":"upload_1","file":{"id":"file-u","bytes":3}}`, hashes("upload_1", "file-u")},
 		{`{"id":"` + long + `"}`, hashes(long)},
 		{`{"id":"` + long + `y"}`, nil}, // longer than anything is looked at

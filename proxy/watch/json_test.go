@@ -35,6 +35,7 @@ func TestJSONUsageOfEveryVendor(t *testing.T) {
 		{"cut within iterations", `{"usage":{"input_tokens":5,"iterations":[{"input_tokens":7}`, none, false, true},
 		{"gemini", `{"candidates":[{"content":{"parts":[{"text":"x"}]}}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2,"thoughtsTokenCount":3}}`, Usage{1, 5, -1, -1, 3}, true, false},
 		{"gemini with tools of its own", `{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":2,"toolUsePromptTokenCount":300,"thoughtsTokenCount":3,"totalTokenCount":315}}`, Usage{310, 5, -1, -1, 3}, true, false},
+		{"gemini interaction", `{"id":"v1_x","status":"completed","steps":[{"type":"model_output","content":[{"type":"text","text":"Hi"}]}],"usage":{"total_tokens":1700,"total_input_tokens":133,"total_output_tokens":1500,"total_thought_tokens":67,"total_cached_tokens":5,"total_tool_use_tokens":9},"object":"interaction"}`, Usage{142, 1567, 5, -1, 67}, true, false},
 		{"gemini array of chunks", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}}` + "\n,\r\n" + `{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":4}}` + "\n]", Usage{1, 4, -1, -1, -1}, true, false},
 		{"gemini array cut", `[{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2}},{"candi`, Usage{1, 2, -1, -1, -1}, true, true},
 		{"gemini error array", `[{"error":{"code":400}}]`, none, false, false},

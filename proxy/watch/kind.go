@@ -11,11 +11,11 @@ const (
 	kindOther
 	kindError
 	kindDelta          // *.delta: output text, reasoning, arguments, audio, …
-	kindBlockDelta     // content_block_delta
+	kindBlockDelta     // content_block_delta, step.delta: output by what is in it
 	kindMessageStart   // message_start
 	kindMessageDelta   // message_delta
 	kindMessageStop    // message_stop
-	kindResponseEnd    // response.completed, .incomplete, .cancelled
+	kindResponseEnd    // response.completed, .incomplete, .cancelled; interaction.completed
 	kindResponseFailed // response.failed
 	kindMediaEnd       // the last event of images, speech and transcriptions
 )
@@ -27,7 +27,7 @@ func kindOf(name []byte) kind {
 		return kindNone
 	case "error":
 		return kindError
-	case "content_block_delta":
+	case "content_block_delta", "step.delta", "content.delta": // the last before Api-Revision 2026-05-20
 		return kindBlockDelta
 	case "message_start":
 		return kindMessageStart
@@ -35,7 +35,7 @@ func kindOf(name []byte) kind {
 		return kindMessageDelta
 	case "message_stop":
 		return kindMessageStop
-	case "response.completed", "response.incomplete", "response.cancelled":
+	case "response.completed", "response.incomplete", "response.cancelled", "interaction.completed", "interaction.complete":
 		return kindResponseEnd
 	case "response.failed":
 		return kindResponseFailed

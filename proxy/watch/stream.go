@@ -12,11 +12,12 @@ type Family uint8
 
 // The families.
 const (
-	Chat      Family = iota // chat completions and completions; ends with [DONE]
-	Responses               // and images and audio; ends with response.completed, .incomplete, .failed or .cancelled, or what they end with
-	Messages                // Anthropic; ends with message_stop
-	Gemini                  // ends with a finishReason
-	Other                   // the rest; whatever end they name
+	Chat         Family = iota // chat completions and completions; ends with [DONE]
+	Responses                  // and images and audio; ends with response.completed, .incomplete, .failed or .cancelled, or what they end with
+	Messages                   // Anthropic; ends with message_stop
+	Interactions               // Gemini's; ends with interaction.completed, and [DONE] behind it
+	Gemini                     // ends with a finishReason
+	Other                      // the rest; whatever end they name
 )
 
 // A Stream watches one event stream. It belongs to one goroutine. It is meant
@@ -197,6 +198,8 @@ func (s *Stream) end(k kind, done bool) {
 		s.terminal = s.terminal || k == kindResponseEnd || k == kindResponseFailed || k == kindMediaEnd
 	case Messages:
 		s.terminal = s.terminal || k == kindMessageStop
+	case Interactions:
+		s.terminal = s.terminal || done || k == kindResponseEnd
 	case Other:
 		s.terminal = s.terminal || done || k == kindResponseEnd || k == kindResponseFailed ||
 			k == kindMessageStop || k == kindMediaEnd

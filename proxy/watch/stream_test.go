@@ -29,6 +29,17 @@ func named(events ...string) string {
 	return b.String()
 }
 
+// stepped makes a stream of named events of the Interactions API, whose names
+// stand last.
+func stepped(events ...string) string {
+	var b strings.Builder
+	for _, e := range events {
+		_, name, _ := strings.Cut(e, `"event_type":"`)
+		b.WriteString("event: " + strings.TrimSuffix(name, `"}`) + "\ndata: " + e + "\n\n")
+	}
+	return b.String()
+}
+
 func chat(delta string) string {
 	return `{"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":` + delta + `,"logprobs":null,"finish_reason":null}]}`
 }
@@ -164,6 +175,41 @@ func TestStreamsOfEveryVendor(t *testing.T) {
 		{"gemini blocked prompt", Gemini, sse(`{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":4}}`),
 			facts{usage: Usage{4, -1, -1, -1, -1}, known: true, final: true, terminal: true, events: 1}, 0},
 		{"gemini error", Gemini, sse(`{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}`), facts{terminal: true, failed: true, first: true, events: 1}, 0},
+
+		{"interactions", Interactions, stepped(
+			`{"interaction":{"id":"v1_x","status":"in_progress","object":"interaction","model":"g"},"event_type":"interaction.created"}`,
+			`{"interaction_id":"v1_x","status":"in_progress","event_type":"interaction.status_update"}`,
+			`{"index":0,"step":{"type":"thought"},"event_type":"step.start"}`,
+			`{"index":0,"delta":{"signature":"Ev","type":"thought_signature"},"event_type":"step.delta"}`,
+			`{"index":0,"event_type":"step.stop"}`,
+			`{"index":1,"step":{"type":"model_output"},"event_type":"step.start"}`,
+			`{"index":1,"delta":{"text":"","type":"text"},"event_type":"step.delta"}`,
+			`{"index":1,"delta":{"text":"1, 2","type":"text"},"event_type":"step.delta"}`,
+			`{"index":1,"event_type":"step.stop"}`,
+			`{"interaction":{"id":"v1_x","status":"completed","usage":{"total_tokens":346,"total_input_tokens":11,"input_tokens_by_modality":[{"modality":"text","tokens":11}],"total_cached_tokens":4,"total_output_tokens":90,"total_tool_use_tokens":7,"total_thought_tokens":245}},"event_type":"interaction.completed"}`,
+		) + "event: done\ndata: [DONE]\n\n",
+			facts{usage: Usage{18, 335, 4, -1, 245}, known: true, final: true, terminal: true, events: 11, content: 1}, 8},
+		{"interactions of other output", Interactions, stepped(
+			`{"index":0,"step":{"summary":[{"text":"Hm","type":"text"}],"type":"thought"},"event_type":"step.start"}`,
+			`{"index":0,"delta":{"content":{"text":"Hm","type":"text"},"type":"thought_summary"},"event_type":"step.delta"}`,
+			`{"index":1,"step":{"content":[{"text":"Based","type":"text"}],"type":"model_output"},"event_type":"step.start"}`,
+			`{"index":2,"step":{"type":"function_call","name":"f","arguments":{}},"event_type":"step.start"}`,
+			`{"index":2,"delta":{"type":"arguments_delta","arguments":"{\"a\""},"event_type":"step.delta"}`,
+			`{"index":3,"delta":{"type":"image","data":"iV","mime_type":"image/png"},"event_type":"step.delta"}`,
+			`{"index":3,"delta":{"type":"google_search_result","result":[{"url":"u"}]},"event_type":"step.delta"}`),
+			facts{events: 7, content: 5}, 1},
+		{"interactions before steps", Interactions, stepped(
+			`{"interaction":{"id":"v1_x","status":"in_progress"},"event_type":"interaction.start"}`,
+			`{"index":0,"content":{"type":"text"},"event_type":"content.start"}`,
+			`{"index":0,"delta":{"type":"text","text":"Hi"},"event_type":"content.delta"}`,
+			`{"index":0,"delta":{"type":"function_call","name":"f","arguments":{"a":1}},"event_type":"content.delta"}`,
+			`{"interaction":{"status":"completed","usage":{"total_input_tokens":1,"total_output_tokens":2}},"event_type":"interaction.complete"}`),
+			facts{usage: Usage{1, 2, -1, -1, -1}, known: true, final: true, terminal: true, events: 5, content: 2}, 3},
+		{"interactions named by their JSON alone", Interactions, sse(`{"delta":{"text":"Hi"},"event_type":"step.delta"}`, `{"interaction":{},"event_type":"interaction.completed"}`),
+			facts{terminal: true, events: 2, content: 1}, 1},
+		{"interactions cut", Interactions, stepped(`{"delta":{"text":"Hi"},"event_type":"step.delta"}`), facts{events: 1, content: 1}, 1},
+		{"interactions end with [DONE] alone", Interactions, sse("[DONE]"), facts{terminal: true, events: 1}, 0},
+		{"interactions error", Interactions, stepped(`{"error":{"code":503,"message":"m"},"event_type":"error"}`), facts{terminal: true, failed: true, first: true, events: 1}, 0},
 
 		{"siliconflow running totals", Chat, sse(
 			`{"choices":[{"delta":{"content":null,"reasoning_content":"h","role":"assistant"}}],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}`,

@@ -15,6 +15,7 @@ var seeds = []string{
 	named(`{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}`, `{"type":"content_block_delta","delta":{"text":"a"}}`, `{"type":"message_delta","delta":{},"usage":{"output_tokens":5,"iterations":[{"input_tokens":10,"output_tokens":5},{"input_tokens":1}]}}`, `{"type":"message_stop"}`),
 	named(`{"type":"response.output_text.delta","sequence_number":5,"delta":"Hi"}`, `{"type":"response.completed","response":{"usage":{"input_tokens":1}}}`),
 	sse(`{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":8,"thoughtsTokenCount":3}}`),
+	stepped(`{"delta":{"content":{"text":"a"}},"event_type":"step.delta"}`, `{"interaction":{"usage":{"total_input_tokens":1,"total_output_tokens":2,"total_thought_tokens":3}},"event_type":"interaction.completed"}`),
 	bomMark + ": c\r\n\r\ndata: {\"usage\":\rdata: {}}\r\r\nid: 1\n\ndata:[DONE]",
 	"data: {\"choices\":[],\n: x\ndata: \"usage\":{\"prompt_tokens\":1.5}}\n\n\r\n",
 	": a\ndata: {\"usage\":{}}\n\nevent: error\ndata: {\"usage\":{}}\n\n",
@@ -47,7 +48,7 @@ func addSeeds(f *testing.F) {
 func FuzzStreamCuts(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, in, cuts []byte, family uint8) {
-		fam := Family(family % 5)
+		fam := Family(family % 6)
 		eof := family&8 == 0
 		var whole, cut Stream
 		run(&whole, fam, false, string(in), eof)
