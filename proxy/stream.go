@@ -234,6 +234,20 @@ func (a *answer) unfinished() bool {
 	return false
 }
 
+// incomplete reports whether a body that is over lacks what its dialect ends with.
+func (a *answer) incomplete() bool {
+	if a.coded || a.framing != framedByChunks && a.bytes == 0 {
+		return false
+	}
+	switch a.kind {
+	case kindEvents:
+		return a.events.Incomplete()
+	case kindDocument:
+		return a.shape == watch.Gemini && a.doc.Incomplete()
+	}
+	return false
+}
+
 // end closes the watchers and returns bytes that may go out now that the body
 // has ended. Further calls do nothing.
 func (a *answer) end(now int64) (held []byte) {
@@ -331,7 +345,7 @@ func (a *answer) reason(status int, e *apiError, clientGone bool) telemetry.EndR
 		if a.output && (a.kind == kindPage || a.kind == kindDocument && a.doc.Failed()) {
 			return telemetry.UpstreamError // in the form of an answer; the client has it as it came
 		}
-		if a.kind == kindEvents && !a.coded && (a.framing == framedByChunks || a.bytes > 0) && a.events.Incomplete() {
+		if a.incomplete() {
 			return telemetry.UpstreamIncomplete // the client has it as it came, its end too
 		}
 		return telemetry.Completed

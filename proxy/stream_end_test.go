@@ -10,6 +10,14 @@ import (
 	"streamrelay/telemetry"
 )
 
+// geminiArray is a stream of Gemini's as it comes without alt=sse.
+func geminiArray(events ...string) string {
+	for i, e := range events {
+		events[i] = strings.TrimSpace(strings.TrimPrefix(e, "data: "))
+	}
+	return "[" + strings.Join(events, ",\r\n") + "]"
+}
+
 // TestAnswerSaysHowItEnded covers what a body came to: framing, dialect, how
 // far it came and what happened then.
 func TestAnswerSaysHowItEnded(t *testing.T) {
@@ -56,7 +64,16 @@ func TestAnswerSaysHowItEnded(t *testing.T) {
 		{name: "close, interactions cut", framing: framedByClose, media: sse, family: watch.Interactions, body: interactionsEvents, end: connection, verdict: errUpstreamCut, reason: telemetry.UpstreamCut},
 		{name: "close, messages to its end", framing: framedByClose, media: sse, family: watch.Messages, body: messagesEvents + messagesDone, end: connection, reason: telemetry.Completed},
 		{name: "close, messages cut", framing: framedByClose, media: sse, family: watch.Messages, body: messagesEvents, end: connection, verdict: errUpstreamCut, reason: telemetry.UpstreamCut},
-		{name: "close, gemini names no last event", framing: framedByClose, media: sse, family: watch.Gemini, body: geminiEvents, end: connection, reason: telemetry.Completed},
+		{name: "close, gemini to its end", framing: framedByClose, media: sse, family: watch.Gemini, body: geminiEvents + geminiDone, end: connection, reason: telemetry.Completed},
+		{name: "close, gemini without a finishReason", framing: framedByClose, media: sse, family: watch.Gemini, body: geminiEvents, end: connection, reason: telemetry.UpstreamIncomplete},
+		{name: "gemini without a finishReason", framing: framedByChunks, media: sse, family: watch.Gemini, body: geminiEvents, reason: telemetry.UpstreamIncomplete},
+		{name: "gemini as an array", framing: framedByChunks, media: json, family: watch.Gemini, body: geminiArray(geminiEvents, geminiDone), reason: telemetry.Completed},
+		{name: "gemini as an array, without a finishReason", framing: framedByChunks, media: json, family: watch.Gemini, body: geminiArray(geminiEvents), reason: telemetry.UpstreamIncomplete},
+		{name: "gemini as an array that is not closed", framing: framedByChunks, media: json, family: watch.Gemini, body: strings.TrimSuffix(geminiArray(geminiEvents), "]"), reason: telemetry.UpstreamIncomplete},
+		{name: "gemini as an array, an error", framing: framedByChunks, media: json, family: watch.Gemini, body: geminiArray(errorEvent), reason: telemetry.UpstreamError},
+		{name: "gemini as an array, compressed: nobody knows how far it was read", framing: framedByChunks, media: json, coding: "gzip", family: watch.Gemini, body: gzipped(t, geminiArray(geminiEvents)), reason: telemetry.Completed},
+		{name: "gemini as an object has no chunks", framing: framedByLength, media: json, family: watch.Gemini, body: `{"totalTokens":31}`, reason: telemetry.Completed},
+		{name: "an array of another dialect", framing: framedByChunks, media: json, family: watch.Other, body: geminiArray(geminiEvents), reason: telemetry.Completed},
 		{name: "close, others name no last event", framing: framedByClose, media: sse, family: watch.Other, body: "data: x\n\n", end: connection, reason: telemetry.Completed},
 		{name: "close, compressed chat: nobody may put anything behind it", framing: framedByClose, media: sse, coding: "gzip", body: "\x1f\x8b", end: connection, reason: telemetry.Completed},
 		{name: "error event", framing: framedByChunks, media: sse, body: chatEvents + errorEvent, reason: telemetry.UpstreamError},

@@ -16,6 +16,10 @@ func TestAStreamWithoutItsDialectsEndIsNotCompleted(t *testing.T) {
 		created = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}\n\n"
 		ended   = "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":1}\n\n"
 		begun   = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n"
+		part    = `data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}]}` + "\r\n\r\n"
+		finish  = `data: {"candidates":[{"content":{"parts":[{"text":"b"}]},"finishReason":"MAX_TOKENS"}]}` + "\r\n\r\n"
+		blocked = `data: {"promptFeedback":{"blockReason":"SAFETY"}}` + "\r\n\r\n"
+		gemini  = "/v1beta/models/m1:streamGenerateContent?alt=sse"
 		stop    = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
 	)
 	for name, c := range map[string]struct {
@@ -31,6 +35,10 @@ func TestAStreamWithoutItsDialectsEndIsNotCompleted(t *testing.T) {
 		"Responses, whole":                   {"/v1/responses", created + ended, telemetry.Completed},
 		"messages":                           {"/v1/messages", begun, telemetry.UpstreamIncomplete},
 		"messages, whole":                    {"/v1/messages", begun + stop, telemetry.Completed},
+		"Gemini":                             {gemini, part, telemetry.UpstreamIncomplete},
+		"Gemini, nothing":                    {gemini, "", telemetry.UpstreamIncomplete},
+		"Gemini, whole":                      {gemini, part + finish, telemetry.Completed},
+		"Gemini, a prompt that was blocked":  {gemini, blocked, telemetry.Completed},
 		"a stream that nobody knows the end": {"/v1/other", "data: {}\n\n", telemetry.Completed},
 	} {
 		for _, carrier := range carriers {
@@ -44,8 +52,11 @@ func TestAStreamWithoutItsDialectsEndIsNotCompleted(t *testing.T) {
 					rq.send(streamHead + body)
 				})
 				dialect := "openai"
-				if strings.HasSuffix(c.path, "/messages") {
+				switch {
+				case strings.HasSuffix(c.path, "/messages"):
 					dialect = "anthropic"
+				case c.path == gemini:
+					dialect = "gemini"
 				}
 				rl := startRelay(t, "upstreams: [{name: up, base_url: \"http://"+up.addr+"/v1\", dialect: "+dialect+", credentials: [{value: k}]}]\nstream: {carrier: "+carrier+"}\n")
 				conn := rl.dial()

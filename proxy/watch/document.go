@@ -15,6 +15,7 @@ const (
 	hasUsage                       // a top-level usage object
 	hasChoice                      // choices or candidates that are not empty
 	hasGemini                      // usageMetadata
+	isArray                        // the root is an array
 	notUsage                       // decided: this is not the event that include_usage adds
 )
 
@@ -199,7 +200,9 @@ func (d *document) object(f field) {
 // array takes the beginning of an array.
 func (d *document) array(f field) {
 	switch f {
-	case fieldRoot, fieldUsage:
+	case fieldRoot:
+		d.marks |= isArray | notUsage
+	case fieldUsage:
 		d.marks |= notUsage
 	case fieldError:
 		d.marks |= hasError | notUsage

@@ -18,7 +18,7 @@ func (s *Stream) Terminal() bool { return s.terminal || s.failed }
 // ends with. Chat streams of some providers lack [DONE]: a finish_reason does,
 // or the usage of the whole.
 func (s *Stream) Incomplete() bool {
-	return s.family <= Interactions && !s.Terminal() && !(s.family == Chat && (s.finished || s.usageFinal))
+	return s.family <= Gemini && !s.Terminal() && !(s.family == Chat && (s.finished || s.usageFinal))
 }
 
 // ErrorEvent reports whether the provider sent an error event.

@@ -55,6 +55,10 @@ func (j *JSON) Usage() (Usage, bool) { return j.usage.usage() }
 // so too of what failed once.
 func (j *JSON) Failed() bool { return j.marks&hasError != 0 }
 
+// Incomplete reports whether the body is Gemini's stream as an array, of which no
+// chunk says why it ends: no finishReason, no blockReason, no error.
+func (j *JSON) Incomplete() bool { return j.marks&(isArray|hasGeminiStop|hasError) == isArray }
+
 // Cut reports whether the body stops within a document, so that more was to
 // come. What is not JSON at all says nothing of that.
 func (j *JSON) Cut() bool {

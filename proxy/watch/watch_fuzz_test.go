@@ -231,7 +231,7 @@ func FuzzJSON(f *testing.F) {
 		pieces(in, cuts, cut.Feed)
 		a, ak := whole.Usage()
 		b, bk := cut.Usage()
-		if a != b || ak != bk || whole.Cut() != cut.Cut() || whole.Failed() != cut.Failed() {
+		if a != b || ak != bk || whole.Cut() != cut.Cut() || whole.Failed() != cut.Failed() || whole.Incomplete() != cut.Incomplete() {
 			t.Fatalf("whole %+v %v %v\n  cut %+v %v %v", a, ak, whole.Cut(), b, bk, cut.Cut())
 		}
 		in = bytes.TrimPrefix(in, []byte(bomMark))
