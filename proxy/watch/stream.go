@@ -13,7 +13,7 @@ type Family uint8
 // The families.
 const (
 	Chat         Family = iota // chat completions and completions; ends with [DONE]
-	Responses                  // and images and audio; ends with response.completed, .incomplete, .failed or .cancelled, or what they end with
+	Responses                  // and images and audio; ends with response.completed, .incomplete, .failed or .cancelled, or what they end with, of vLLM [DONE]
 	Messages                   // Anthropic; ends with message_stop
 	Interactions               // Gemini's; ends with interaction.completed, and [DONE] behind it
 	Gemini                     // ends with a finishReason
@@ -195,7 +195,7 @@ func (s *Stream) end(k kind, done bool) {
 	case Chat:
 		s.terminal = s.terminal || done
 	case Responses:
-		s.terminal = s.terminal || k == kindResponseEnd || k == kindResponseFailed || k == kindMediaEnd
+		s.terminal = s.terminal || done || k == kindResponseEnd || k == kindResponseFailed || k == kindMediaEnd
 	case Messages:
 		s.terminal = s.terminal || k == kindMessageStop
 	case Interactions:

@@ -117,7 +117,11 @@ func TestStreamsOfEveryVendor(t *testing.T) {
 			`{"type":"response.image_generation_call.partial_image","partial_image_b64":"iVBOR"}`,
 			`{"type":"response.code_interpreter_call_code.delta","delta":"1"}`, `{"type":"response.mcp_call_arguments.delta","delta":{"a":1}}`),
 			facts{events: 7, content: 7}, 1},
-		{"responses do not end with [DONE] alone", Responses, sse("[DONE]"), facts{events: 1}, 0},
+		{"vllm transcription", Responses, sse(
+			`{"id":"trsc-1","object":"transcription.chunk","choices":[{"delta":{"content":" Hi"},"finish_reason":null,"index":0}]}`,
+			`{"id":"trsc-1","object":"transcription.chunk","choices":[],"usage":{"prompt_tokens":14,"completion_tokens":3,"total_tokens":17}}`, "[DONE]"),
+			facts{usage: Usage{14, 3, -1, -1, -1}, known: true, final: true, terminal: true, events: 3, content: 1}, 1},
+		{"vllm transcription, cut", Responses, sse(`{"object":"transcription.chunk","choices":[{"delta":{"content":" Hi"},"finish_reason":"stop","index":0}]}`), facts{events: 1, content: 1}, 1},
 
 		{"anthropic", Messages, named(
 			`{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","content":[],"stop_reason":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":10,"cache_read_input_tokens":5,"cache_creation":{"ephemeral_5m_input_tokens":10},"output_tokens":1,"service_tier":"standard"}}}`,
