@@ -96,6 +96,7 @@ type exchange struct {
 func (x *exchange) init(c *clientConn) {
 	x.c, x.srv = c, c.srv
 	x.body.x = x
+	x.ans.events.Holds = &c.srv.holds
 }
 
 // begin starts the exchange for ctx's request. Each struct is emptied by itself,

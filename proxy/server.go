@@ -17,6 +17,7 @@ import (
 	"streamrelay/auth/limits"
 	"streamrelay/configs"
 	"streamrelay/pool"
+	"streamrelay/proxy/watch"
 	"streamrelay/telemetry"
 )
 
@@ -53,6 +54,7 @@ type Server struct {
 
 	http    *fasthttp.Server
 	buffers *pool.Buffers
+	holds   watch.Holds
 	watcher *watcher
 	// settings are what a reload replaces.
 	settings  atomic.Pointer[settings]

@@ -324,6 +324,7 @@ func TestAnswerAllocatesNothing(t *testing.T) {
 	raw := []byte(chunksOf(chatEvents+chatDone, 60))
 	scratch := make([]byte, len(raw))
 	a := setting{framing: framedByChunks, media: sse, strip: true}.answer()
+	a.events.Holds = new(watch.Holds)
 	head := h1.Answer{Status: 200, ContentLength: -1, Chunked: true, ContentType: []byte(sse)}
 	var timeouts configs.Timeouts
 	var stream configs.Stream
@@ -344,5 +345,20 @@ func TestAnswerAllocatesNothing(t *testing.T) {
 	run()
 	if n := testing.AllocsPerRun(100, run); n != 0 && !raceEnabled {
 		t.Errorf("%v allocations per answer", n)
+	}
+}
+
+func TestHeldEventsStandInBuffersOfTheServer(t *testing.T) {
+	s := newServer(t, oneUpstream("http://127.0.0.1:9"))
+	a := &clientOn(s, newWire()).x.ans
+	head := h1.Answer{Status: 200, ContentLength: -1, Chunked: true, ContentType: []byte(sse)}
+	var timeouts configs.Timeouts
+	var stream configs.Stream
+	for range 2 { // the second answer of a connection, too
+		a.reset()
+		a.start(&head, false, dialectOpenAI, watch.Chat, &timeouts, &stream, 0, 0, 0)
+		if a.events.Holds != &s.holds {
+			t.Error("its own are allocated")
+		}
 	}
 }

@@ -26,6 +26,8 @@ const (
 type Stream struct {
 	// Gaps holds the times between events.
 	Gaps telemetry.Gaps
+	// Holds lends buffers; Reset keeps it. Nil: each is allocated.
+	Holds *Holds
 
 	family      Family
 	lines       lines
@@ -48,7 +50,9 @@ type Stream struct {
 // adds is taken out of what Feed returns.
 func (s *Stream) Reset(f Family, strip bool) {
 	s.Release()
+	holds := s.Holds
 	*s = Stream{family: f, sequence: -1}
+	s.Holds = holds
 	s.strip.on = strip
 	s.json.reset()
 }
@@ -59,7 +63,7 @@ func (s *Stream) Reset(f Family, strip bool) {
 // next call of Feed, End, Settle or Release. Without strip, out is p. With it,
 // out is a part of p, and Feed may have moved bytes within p.
 func (s *Stream) Feed(p []byte, now int64) (held, out []byte) {
-	s.strip.settle()
+	s.Settle()
 	if len(p) == 0 {
 		return nil, p
 	}
@@ -220,7 +224,7 @@ func (s *Stream) fail() {
 // which it saw nothing before. A last event that was cut short is read for
 // those counts that are complete.
 func (s *Stream) End(now int64, eof bool) (held []byte) {
-	s.strip.settle()
+	s.Settle()
 	complete := s.lines.data > 0 && (s.json.state == ended || s.lines.done())
 	usageOnly := s.usageOnly()
 	switch {
@@ -234,7 +238,7 @@ func (s *Stream) End(now int64, eof bool) (held []byte) {
 		if eof && !usageOnly {
 			held = s.strip.release()
 		} else {
-			s.strip.hold.free()
+			s.Holds.put(&s.strip.hold)
 			s.lines.open = false
 		}
 	}
@@ -245,10 +249,14 @@ func (s *Stream) End(now int64, eof bool) (held []byte) {
 
 // Settle gives back the buffer of the held bytes that Feed or End returned,
 // once they were written. Without it the next call does so.
-func (s *Stream) Settle() { s.strip.settle() }
+func (s *Stream) Settle() {
+	if s.strip.lent.n > 0 {
+		s.Holds.put(&s.strip.lent)
+	}
+}
 
 // Release gives back every buffer, with what is held in it. The facts stay.
 func (s *Stream) Release() {
-	s.strip.settle()
-	s.strip.hold.free()
+	s.Settle()
+	s.Holds.put(&s.strip.hold)
 }

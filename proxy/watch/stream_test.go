@@ -334,10 +334,11 @@ func checkTimes(t *testing.T, f Family, in string, content int) {
 }
 
 func TestResetForgets(t *testing.T) {
-	var s Stream
+	h := new(Holds)
+	s := Stream{Holds: h}
 	run(&s, Chat, true, "data: "+`{"error":{},"usage":{"prompt_tokens":1}}`+"\n\ndata: {\"us", false)
 	s.Reset(Messages, false)
-	if s != (Stream{family: Messages, sequence: -1, json: scanner{field: fieldRoot, doc: document{sequence: -1}}}) {
+	if s != (Stream{Holds: h, family: Messages, sequence: -1, json: scanner{field: fieldRoot, doc: document{sequence: -1}}}) {
 		t.Errorf("after Reset: %+v", s)
 	}
 }

@@ -26,12 +26,6 @@ func (t *strip) release() []byte {
 	return t.lent.bytes()
 }
 
-func (t *strip) settle() {
-	if t.lent.n > 0 {
-		t.lent.free()
-	}
-}
-
 // A cutter gathers what is left of one read: p[base:w] is kept, p[from:] is
 // undecided.
 type cutter struct {
@@ -70,7 +64,7 @@ func (s *Stream) cut(c *cutter, end, after int) {
 	switch {
 	case s.usageOnly():
 		if t.hold.n > 0 {
-			t.hold.free()
+			s.Holds.put(&t.hold)
 		} else {
 			c.keep(c.event)
 		}
@@ -97,7 +91,7 @@ func (s *Stream) finish(c *cutter) (held, out []byte) {
 			if t.hold.n == 0 {
 				c.keep(c.event)
 			}
-			t.hold.add(c.p[c.event:])
+			t.hold.add(s.Holds, c.p[c.event:])
 			return c.held, c.p[c.base:c.w]
 		}
 		if t.maybe = false; t.hold.n > 0 {
@@ -112,32 +106,64 @@ func (s *Stream) finish(c *cutter) (held, out []byte) {
 // begins small, since what is held is nearly always a part of one chunk.
 type hold struct {
 	n     int
-	small *[4 << 10]byte
+	small *[smallHold]byte
 	large *[maxHold]byte
 }
 
-var (
-	smallHolds = sync.Pool{New: func() any { return new([4 << 10]byte) }}
-	largeHolds = sync.Pool{New: func() any { return new([maxHold]byte) }}
-)
+const smallHold = 4 << 10
 
-// add appends p, of which there is at least a byte and at most the rest of maxHold.
-func (h *hold) add(p []byte) {
-	if h.large == nil && h.n+len(p) > len(h.small) {
-		h.large = largeHolds.Get().(*[maxHold]byte)
-		if h.small != nil {
-			copy(h.large[:], h.small[:h.n])
-			smallHolds.Put(h.small)
-			h.small = nil
+// Holds lends the buffers in which Streams keep events back. The zero value is
+// ready; safe for concurrent use.
+type Holds struct {
+	small sync.Pool // *[smallHold]byte
+	large sync.Pool // *[maxHold]byte
+}
+
+// getSmall and getLarge allocate where there are no Holds.
+func (p *Holds) getSmall() *[smallHold]byte {
+	if p != nil {
+		if b, ok := p.small.Get().(*[smallHold]byte); ok {
+			return b
 		}
 	}
+	return new([smallHold]byte)
+}
+
+func (p *Holds) getLarge() *[maxHold]byte {
+	if p != nil {
+		if b, ok := p.large.Get().(*[maxHold]byte); ok {
+			return b
+		}
+	}
+	return new([maxHold]byte)
+}
+
+// put takes back what h has, if anything, and empties it.
+func (p *Holds) put(h *hold) {
+	if p != nil && h.small != nil {
+		p.small.Put(h.small)
+	}
+	if p != nil && h.large != nil {
+		p.large.Put(h.large)
+	}
+	*h = hold{}
+}
+
+// add appends b, of which there is at least a byte and at most the rest of maxHold.
+func (h *hold) add(p *Holds, b []byte) {
+	if h.large == nil && h.n+len(b) > len(h.small) {
+		large := p.getLarge()
+		n := copy(large[:], h.bytes())
+		p.put(h)
+		h.large, h.n = large, n
+	}
 	if h.large == nil && h.small == nil {
-		h.small = smallHolds.Get().(*[4 << 10]byte)
+		h.small = p.getSmall()
 	}
 	if h.large != nil {
-		h.n += copy(h.large[h.n:], p)
+		h.n += copy(h.large[h.n:], b)
 	} else {
-		h.n += copy(h.small[h.n:], p)
+		h.n += copy(h.small[h.n:], b)
 	}
 }
 
@@ -149,14 +175,4 @@ func (h *hold) bytes() []byte {
 		return h.small[:h.n]
 	}
 	return nil
-}
-
-func (h *hold) free() {
-	if h.small != nil {
-		smallHolds.Put(h.small)
-	}
-	if h.large != nil {
-		largeHolds.Put(h.large)
-	}
-	*h = hold{}
 }

@@ -11,7 +11,7 @@ import (
 const chunk = `data: {"id":"chatcmpl-9lmJ3rW2Kx","object":"chat.completion.chunk","created":1718000000,"model":"gpt-4o-2024-08-06","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]}` + "\n\n"
 
 func benchFeed(b *testing.B, f Family, strip bool, in string, size int) {
-	var s Stream
+	s := Stream{Holds: new(Holds)}
 	s.Reset(f, strip)
 	src := []byte(in)
 	p := bytes.Clone(src)
