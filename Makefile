@@ -1,6 +1,9 @@
 # Stream Relay. `make` alone lists the targets.
 SHELL := /bin/bash
 GO ?= go
+# One way to compile for everything but the race detector, so that nothing is compiled twice.
+export CGO_ENABLED := 0
+export GOFLAGS := $(filter-out -trimpath,$(GOFLAGS)) -trimpath
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
@@ -25,21 +28,20 @@ help: ## list the targets
 PGO ?= bench/default.pgo
 
 build: ## build bin/relay: static, stamped with the version (PGO=off: sooner, and slower)
-	CGO_ENABLED=0 $(GO) build -trimpath -pgo='$(PGO)' -ldflags '$(LDFLAGS)' -o bin/relay .
+	$(GO) build -pgo='$(PGO)' -ldflags '$(LDFLAGS)' -o bin/relay .
 
 run: build ## stream a chat completion through the relay, then keep serving
 	./bin/relay demo
 
-# Tests are compiled as the relay is, which is half of the compiler's work saved.
 # Packages at a time, for most of a test is waiting; and the longest first.
 AT_ONCE ?= $$((2*$$(getconf _NPROCESSORS_ONLN)))
 PACKAGES := ./proxy/blackbox ./proxy/process ./telemetry/requestlog ./...
 
 test: build servers ## run every test that this machine can run
-	@. .ci/servers && CGO_ENABLED=0 $(GO) test -trimpath -p $(AT_ONCE) $(PACKAGES)
+	@. .ci/servers && $(GO) test -p $(AT_ONCE) $(PACKAGES)
 
 race: build servers ## the same under the race detector, the relay's own process included
-	@. .ci/servers && GORACE="atexit_sleep_ms=20 $$GORACE" $(GO) test -race -vet=off -p $(AT_ONCE) $(PACKAGES)
+	@. .ci/servers && CGO_ENABLED=1 GORACE="atexit_sleep_ms=20 $$GORACE" $(GO) test -race -vet=off -p $(AT_ONCE) $(PACKAGES)
 
 SOAK ?= 30m
 soak: build servers ## half an hour with everything on, reloads and faults: nothing fails, is lost or grows (SOAK=5m for less)
@@ -78,10 +80,10 @@ bench-k6: build bin/k6 ## k6's view of them, with thresholds
 	$(RIG) env K6_NO_USAGE_REPORT=true bin/k6 run --quiet bench/k6/chat.js
 
 bin/vegeta: bench/tools/go.mod
-	cd bench/tools && CGO_ENABLED=0 $(GO) build -o ../../bin/vegeta github.com/tsenart/vegeta/v12
+	cd bench/tools && $(GO) build -o ../../bin/vegeta github.com/tsenart/vegeta/v12
 
 bin/k6: bench/tools/go.mod
-	cd bench/tools && CGO_ENABLED=0 $(GO) build -o ../../bin/k6 go.k6.io/k6
+	cd bench/tools && $(GO) build -o ../../bin/k6 go.k6.io/k6
 
 dashboards: ## rewrite configs/grafana/*.json from the lists of panels there
 	$(GO) generate ./configs/grafana
