@@ -116,7 +116,8 @@ func (x *exchange) observe() {
 			o.UsageSource, o.Usage.Input, o.Usage.Output = telemetry.UsageProvider, 0, 0
 		}
 		return
-	case known && x.owedWork == nil && x.ans.over:
+	case known && !x.looked && x.ans.over:
+		x.looked = true // once: what is begun under the same id behind this answer is not this look's
 		if id := x.adm.target.objectID(); id != nil {
 			x.more, x.paid, x.owedWork = x.srv.owed.look(watch.HashID(id), seen)
 		}
