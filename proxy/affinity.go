@@ -24,10 +24,8 @@ const (
 )
 
 type affinityShard struct {
-	mu   sync.Mutex // protects the rest
-	made map[uint64]*pool.Account
-	ring []uint64 // ids in the order in which they came
-	next int
+	mu sync.Mutex // protects the rest
+	recent[*pool.Account]
 }
 
 func (a *affinity) shard(id uint64) *affinityShard { return &a.shards[id%affinityShards] }
@@ -38,19 +36,7 @@ func (a *affinity) learn(id uint64, c *pool.Account) {
 	s := a.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.made == nil {
-		s.made = make(map[uint64]*pool.Account)
-	}
-	if _, known := s.made[id]; !known {
-		if len(s.ring) < affinityRoom {
-			s.ring = append(s.ring, id)
-		} else {
-			delete(s.made, s.ring[s.next])
-			s.ring[s.next] = id
-			s.next = (s.next + 1) % affinityRoom
-		}
-	}
-	s.made[id] = c
+	s.put(id, c, affinityRoom)
 }
 
 // find returns who made the object, nil where that is not known.
@@ -62,7 +48,7 @@ func (a *affinity) find(id []byte) *pool.Account {
 	s := a.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.made[h]
+	return s.of[h]
 }
 
 // findIn looks for the files that a JSON body refers to, and returns who made

@@ -21,10 +21,10 @@ func TestAffinityForgetsTheOldestFirstAndIsBounded(t *testing.T) {
 	held := 0
 	for i := range a.shards {
 		s := &a.shards[i]
-		if len(s.made) > affinityRoom || len(s.ring) > affinityRoom {
-			t.Fatalf("a shard holds %d and %d", len(s.made), len(s.ring))
+		if len(s.of) > affinityRoom || len(s.ring) > affinityRoom {
+			t.Fatalf("a shard holds %d and %d", len(s.of), len(s.ring))
 		}
-		held += len(s.made)
+		held += len(s.of)
 	}
 	if held < affinityShards*affinityRoom*9/10 {
 		t.Errorf("only %d are held", held)

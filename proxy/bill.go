@@ -35,10 +35,8 @@ func (t *target) billing(post bool) billing {
 // last start, began is not known and not counted. Bounded; the oldest is
 // forgotten first. The zero value is ready; safe for concurrent use.
 type owed struct {
-	mu   sync.Mutex // protects the rest
-	work map[uint64]*work
-	ring []uint64 // in the order in which they came
-	next int
+	mu sync.Mutex // protects the rest
+	recent[*work]
 }
 
 // owedRoom is how much work may be under way.
@@ -54,17 +52,7 @@ type work struct {
 func (w *owed) add(id uint64, begun *work) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.work == nil {
-		w.work = make(map[uint64]*work)
-	}
-	if len(w.ring) < owedRoom {
-		w.ring = append(w.ring, id)
-	} else {
-		delete(w.work, w.ring[w.next])
-		w.ring[w.next] = id
-		w.next = (w.next + 1) % owedRoom
-	}
-	w.work[id] = begun
+	w.put(id, begun, owedRoom)
 }
 
 // look returns what u, the usage of the object as a look at it shows it, has
@@ -73,7 +61,7 @@ func (w *owed) add(id uint64, begun *work) {
 func (w *owed) look(id uint64, u telemetry.Usage) (more telemetry.Usage, charged int64, found *work) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.work[id]
+	b := w.of[id]
 	if b == nil || u == b.counted {
 		return more, 0, nil
 	}
@@ -116,8 +104,8 @@ func (x *exchange) observe() {
 			o.UsageSource, o.Usage.Input, o.Usage.Output = telemetry.UsageProvider, 0, 0
 		}
 		return
-	case known && !x.looked && x.ans.over:
-		x.looked = true // once: what is begun under the same id behind this answer is not this look's
+	case known && !x.booked && x.ans.over:
+		x.booked = true // once: what is begun under the same id behind this answer is not this look's
 		if id := x.adm.target.objectID(); id != nil {
 			x.more, x.paid, x.owedWork = x.srv.owed.look(watch.HashID(id), seen)
 		}
@@ -134,11 +122,15 @@ func (x *exchange) observe() {
 // and counts nothing yet.
 func (x *exchange) owe() {
 	ep := &endpoints[x.adm.target.endpoint]
-	if x.owes || !ep.later || x.bill != billUsage || !x.ans.over || x.obs.UpstreamStatus/100 != 2 || max(x.obs.Usage.Input, 0)+max(x.obs.Usage.Output, 0) > 0 {
+	if x.booked || !ep.later || x.bill != billUsage || !x.ans.over || x.obs.UpstreamStatus/100 != 2 || max(x.obs.Usage.Input, 0)+max(x.obs.Usage.Output, 0) > 0 {
 		return
 	}
 	if ids := x.ans.ids(); len(ids) > 0 {
-		x.owes = true
-		x.srv.owed.add(ids[0], &work{model: string(x.obs.Model), priced: string(x.priced()), charged: x.grant.Estimate()})
+		x.booked = true
+		w := &work{model: string(x.obs.Model), priced: string(x.priced())}
+		if x.obs.UsageSource == telemetry.UsageUnknown { // else nothing is charged yet
+			w.charged = x.grant.Estimate()
+		}
+		x.srv.owed.add(ids[0], w)
 	}
 }

@@ -80,8 +80,7 @@ type exchange struct {
 	failure     *apiError       // what ended the answer early
 	counted     bool            // among the active streams
 	bill        billing         // whose tokens the answer counts
-	looked      bool            // at what is owed
-	owes        bool            // it began work that goes on
+	booked      bool            // what it owes, or looks at, was found
 	owedWork    *work           // what it looks at and has to count; nil: nothing
 	more        telemetry.Usage // … of it
 	paid        int64           // … by the estimate of its prompt, tokens
@@ -112,7 +111,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx) {
 	x.firstFailed, x.lateFailure, x.learn, x.learnt, x.elsewhere = false, nil, false, 0, false
 	x.formModel = peek.Edit{}
 	x.form = nil
-	x.came, x.bill, x.looked, x.owes, x.owedWork, x.paid = 0, billUsage, false, false, nil, 0
+	x.came, x.bill, x.booked, x.owedWork, x.paid = 0, billUsage, false, nil, 0
 	x.delays = telemetry.Delays{}
 	x.keptRequest = capture{}
 	x.keptAnswer = capture{}

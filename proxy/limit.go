@@ -63,13 +63,9 @@ func (x *exchange) settle() {
 		return
 	}
 	o := &x.obs
-	if x.bill != billUsage && x.owedWork == nil {
-		x.grant.Settle(&limits.Outcome{Sent: x.sent != 0 && o.UpstreamStatus < 400, Known: true, Cached: -1, CacheWrite: -1})
-		return
-	}
 	x.grant.Settle(&limits.Outcome{
 		Sent:  x.sent != 0 && o.UpstreamStatus < 400,
-		Known: o.UsageSource != telemetry.UsageUnknown,
+		Known: o.UsageSource != telemetry.UsageUnknown || x.bill != billUsage,
 		Input: o.Usage.Input - x.paid, Output: o.Usage.Output, Cached: o.Usage.Cached, CacheWrite: o.Usage.CacheWrite,
 		InputExcludesCached: x.adm.target.dialect == dialectAnthropic,
 		Events:              o.ContentEvents,

@@ -68,7 +68,7 @@ func (x *exchange) allowedAll(ep *endpoint, unnamed bool) bool {
 	if ep.blind && a.body != bodyNone && (unnamed || ep.files) {
 		return false
 	}
-	return a.body != bodyHeld || peek.OtherModels(x.held.B, ep.blind, a.rec.AllowsModel)
+	return a.body != bodyHeld || peek.OtherModels(x.held.B, ep.blind && !x.modelCall(), a.rec.AllowsModel)
 }
 
 // prepareBody notes what is changed in the body.

@@ -24,6 +24,7 @@ func TestAKeyBoundToModelsReachesNoOther(t *testing.T) {
 		{"POST", "/v1/messages", `{"model":"claude-1","fallbacks":[{"model":"other"}]}`, 403},
 		{"POST", "/v1/messages", `{"model":"claude-1","tools":[{"type":"advisor_20260301","model":"other"}]}`, 403},
 		{"POST", "/v1/messages", `{"model":"claude-1","tools":[{"type":"advisor_20260301","model":"claude-2"}]}`, 200},
+		{"POST", "/v1/messages", `{"model":"claude-1","messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"model":"other"}}]}]}`, 200},
 		{"POST", "/v1/messages/batches", `{"requests":[{"params":{"model":"claude-1"}}]}`, 403},
 		{"POST", "/v1/messages/batches", `{"model":"claude-1","requests":[{"params":{"model":"other"}}]}`, 403},
 		{"POST", "/v1/batches", `{"input_file_id":"file-1"}`, 403},
