@@ -75,7 +75,7 @@ func TestAReloadChangesPrices(t *testing.T) {
 			relay := openRelay(t, o)
 			key, _ := makeKey(t, relay.keeper(), grant{limits: limits.Limits{BudgetDay: limits.Dollar}})
 			eventually(t, "the key is there", func() bool { return relay.ask(key) == Found })
-			ask := limits.Ask{Model: []byte("m")}
+			ask := limits.Ask{BodyBytes: 10, Model: []byte("m")}
 			out := limits.Outcome{Sent: true, Known: true, Input: 900_000, Model: []byte("m")}
 			if _, ok := request(t, relay, key, ask, out); !ok || relay.Health().Unpriced != 1 {
 				t.Fatalf("without a price: %v, %d", ok, relay.Health().Unpriced)
