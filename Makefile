@@ -88,8 +88,9 @@ bin/k6: bench/tools/go.mod
 dashboards: ## rewrite configs/grafana/*.json from the lists of panels there
 	$(GO) generate ./configs/grafana
 
-lint: ## gofmt, vet, staticcheck
+lint: ## gofmt, vet, staticcheck, the profile is whole
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) tool preprofile -i bench/default.pgo -o /dev/null
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
