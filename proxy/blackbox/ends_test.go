@@ -162,7 +162,7 @@ upstreams:
   - {name: head, dialect: openai, base_url: "%[2]s/v1", timeouts: {head: 100ms}}
   - {name: first, dialect: openai, base_url: "%[2]s/v1", timeouts: {first_event: 100ms}}
   - {name: idle, dialect: openai, base_url: "%[2]s/v1", timeouts: {idle: 100ms}}
-  - {name: total, dialect: openai, base_url: "%[2]s/v1", timeouts: {total: 500ms}}
+  - {name: total, dialect: openai, base_url: "%[2]s/v1", timeouts: {total: 2s}}
 routes:
   - {models: [late-connect], upstreams: [unshaken]}
   - {models: [late-head], upstreams: [head]}
