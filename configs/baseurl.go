@@ -45,6 +45,13 @@ var roots = map[string]string{
 	"openrouter.ai":                     "/api/v1",
 }
 
+// AsksUsage reports whether the upstream may be asked for a stream's usage by
+// stream_options. Mistral refuses that with 422, and names usage unasked.
+func (u *Upstream) AsksUsage() bool {
+	base, err := url.Parse(u.BaseURL)
+	return u.IncludeUsage == "auto" && err == nil && !strings.EqualFold(base.Hostname(), "api.mistral.ai")
+}
+
 // doubtBaseURL says what looks wrong about the path of base, which is a
 // valid URL: each mistake here is a 404 for every request. "": nothing.
 func doubtBaseURL(base string, d Dialect) string {

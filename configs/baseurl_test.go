@@ -56,3 +56,21 @@ func TestABaseURLThatLeadsNowhereIsDoubted(t *testing.T) {
 		}
 	}
 }
+
+func TestUsageIsNotAskedOfAProviderThatRefusesTheQuestion(t *testing.T) {
+	for _, c := range []struct {
+		url, include string
+		want         bool
+	}{
+		{"https://api.openai.com/v1", "auto", true},
+		{"https://api.openai.com/v1", "off", false},
+		{"https://api.mistral.ai/v1", "auto", false},
+		{"https://API.Mistral.ai:443/v1", "auto", false},
+		{"https://mistral.example/v1", "auto", true},
+	} {
+		u := Upstream{BaseURL: c.url, IncludeUsage: c.include}
+		if got := u.AsksUsage(); got != c.want {
+			t.Errorf("%s, %s: %t", c.url, c.include, got)
+		}
+	}
+}

@@ -12,10 +12,10 @@ type Config struct {
 	Timeouts   Timeouts         `yaml:"timeouts"`
 	Keys       Keys             `yaml:"keys"`
 	Redis      Redis            `yaml:"redis"`
+	Stream     Stream           `yaml:"stream"` // as Timeouts before Upstreams, which inherit of it
 	Upstreams  []Upstream       `yaml:"upstreams"`
 	Retry      Retry            `yaml:"retry"` // before Routes, which inherit it
 	Routes     []Route          `yaml:"routes"`
-	Stream     Stream           `yaml:"stream"`
 	ClickHouse ClickHouse       `yaml:"clickhouse"`
 	RequestLog RequestLog       `yaml:"request_log"`
 	Log        Log              `yaml:"log"`
@@ -123,6 +123,7 @@ type Upstream struct {
 	Weight         int           `yaml:"weight"`          // default 1
 	Priority       int           `yaml:"priority"`        // lower first
 	Timeouts       Timeouts      `yaml:"timeouts"`        // a key that is not given is the general one's
+	IncludeUsage   string        `yaml:"include_usage"`   // auto | off; not given: the stream section's; see AsksUsage
 	MaxConnections int           `yaml:"max_connections"` // 0: no limit
 	ConnectionWait time.Duration `yaml:"connection_wait"` // for one of MaxConnections; 0: not at all
 	IdleTimeout    time.Duration `yaml:"idle_timeout"`    // an unused connection; below the provider's own

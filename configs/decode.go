@@ -193,7 +193,7 @@ func (d *decoder) list(n *yaml.Node, line int, path string, out reflect.Value) {
 func (d *decoder) defaults(v reflect.Value) {
 	switch v.Type() {
 	case upstreamType:
-		v.Set(reflect.ValueOf(defaultUpstream(d.config.Timeouts)))
+		v.Set(reflect.ValueOf(defaultUpstream(d.config)))
 	case credentialType:
 		v.Set(reflect.ValueOf(defaultCredential()))
 	case routeType:

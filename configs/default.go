@@ -68,11 +68,12 @@ func Default() *Config {
 }
 
 // defaultUpstream is an element of upstreams before its keys are read; general
-// is the timeouts section, which it inherits key by key.
-func defaultUpstream(general Timeouts) Upstream {
+// has the sections of which it inherits.
+func defaultUpstream(general *Config) Upstream {
 	return Upstream{
 		Weight:         1,
-		Timeouts:       general,
+		Timeouts:       general.Timeouts,
+		IncludeUsage:   general.Stream.IncludeUsage,
 		ConnectionWait: time.Second,
 		IdleTimeout:    60 * time.Second,
 		DNSTTL:         30 * time.Second,

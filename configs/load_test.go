@@ -24,7 +24,7 @@ func TestDefaultsStandWhereTheFileSaysNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	upstream := defaultUpstream(want.Timeouts)
+	upstream := defaultUpstream(want)
 	upstream.Name, upstream.BaseURL, upstream.Dialect = "first", "https://api.example.com/v1", OpenAI
 	want.Upstreams = []Upstream{upstream}
 	if !reflect.DeepEqual(got, want) {

@@ -22,7 +22,7 @@ func TestReferenceFileHasTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	upstream := defaultUpstream(want.Timeouts)
+	upstream := defaultUpstream(want)
 	upstream.Name, upstream.BaseURL, upstream.Dialect = "example", "https://api.example.com/v1", OpenAI
 	credential := defaultCredential()
 	credential.Value = NewSecret("test-key")

@@ -36,6 +36,9 @@ func validateUpstreams(c *Config, r *report) {
 			first[u.Name] = i
 		}
 		validateUpstream(u, at, r)
+		if u.IncludeUsage != c.Stream.IncludeUsage { // else it is said there
+			r.oneOf(field(at, "include_usage"), u.IncludeUsage, "auto", "off")
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ type Upstream struct {
 	Timeouts configs.Timeouts
 	Priority int
 	Weight   int
+	// AsksUsage: it may be asked for a stream's usage, by stream_options.
+	AsksUsage bool
 
 	// Host is the value of the Host header; Path the base URL's path without a
 	// trailing slash, which stands in place of the client's leading /v1.
@@ -79,7 +81,7 @@ func newUpstream(ctx context.Context, index int, cfg *configs.Upstream, named []
 	living, stop := context.WithCancel(ctx)
 	u := &Upstream{
 		Name: cfg.Name, Index: index, Dialect: cfg.Dialect, Timeouts: cfg.Timeouts,
-		Priority: cfg.Priority, Weight: cfg.Weight,
+		Priority: cfg.Priority, Weight: cfg.Weight, AsksUsage: cfg.AsksUsage(),
 		Host: base.Host, Path: strings.TrimRight(base.EscapedPath(), "/"),
 		Named: slices.Clone(named), cfg: *cfg, files: stampOf(cfg), circuit: circuit{cfg: cfg.Circuit}, onChange: onChange, stop: stop,
 	}

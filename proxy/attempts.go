@@ -60,10 +60,9 @@ func (x *exchange) advance() {
 	x.obs.UpstreamHead, x.obs.UpstreamStatus, x.obs.Failure = 0, 0, telemetry.FailureNone
 	x.obs.UpstreamRequestID = nil
 	x.sent = 0
-	strip := x.ans.strip
 	x.ans.reset()
-	x.ans.strip = strip
 	x.ans.begin(&x.up.Timeouts, x.start)
+	x.prepareBody()
 }
 
 // attempt sends the request and reads the head of the answer. Only a

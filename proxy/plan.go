@@ -57,7 +57,6 @@ func (x *exchange) plan() *apiError {
 		return err
 	}
 	x.obs.UpstreamModel = x.to.alias
-	x.prepareBody(ep)
 	return nil
 }
 
@@ -71,9 +70,10 @@ func (x *exchange) allowedAll(ep *endpoint, unnamed bool) bool {
 	return a.body != bodyHeld || peek.OtherModels(x.held.B, ep.blind && !x.modelCall(), a.rec.AllowsModel)
 }
 
-// prepareBody notes what is changed in the body.
-func (x *exchange) prepareBody(ep *endpoint) {
+// prepareBody notes what is changed in the body for the attempt's upstream.
+func (x *exchange) prepareBody() {
 	a := &x.adm
+	ep := &endpoints[a.target.endpoint]
 	x.ans.strip = false
 	edits := x.edits[:0]
 	switch {
@@ -85,7 +85,7 @@ func (x *exchange) prepareBody(ep *endpoint) {
 				opt.Model = append(slices.Clip(geminiModels), opt.Model...)
 			}
 		}
-		if x.set.includeUsage && ep.usage && a.target.dialect != dialectAnthropic {
+		if x.up.AsksUsage && ep.usage && a.target.dialect != dialectAnthropic {
 			opt.IncludeUsage = x.req.AsksUsage()
 			x.ans.strip = opt.IncludeUsage
 		}

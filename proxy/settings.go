@@ -14,12 +14,11 @@ import (
 // settings are what a reload replaces. Immutable; an exchange keeps those that
 // it began with.
 type settings struct {
-	cfg          *configs.Config
-	limits       configs.Limits
-	stream       configs.Stream
-	includeUsage bool
-	endRevoked   bool
-	routing      *routing
+	cfg        *configs.Config
+	limits     configs.Limits
+	stream     configs.Stream
+	endRevoked bool
+	routing    *routing
 }
 
 // register tells who makes records which number each upstream has in them. Then
@@ -40,7 +39,7 @@ func (s *Server) newSettings(cfg *configs.Config, previous *settings) (*settings
 	index := s.tel.Register(names, modelNames(cfg))
 	set := &settings{
 		cfg: cfg, limits: cfg.Limits, stream: cfg.Stream,
-		includeUsage: cfg.Stream.IncludeUsage == "auto", endRevoked: cfg.Keys.EndStreamsOnRevoke,
+		endRevoked: cfg.Keys.EndStreamsOnRevoke,
 	}
 	var before *routing
 	if previous != nil {

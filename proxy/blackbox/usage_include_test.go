@@ -166,6 +166,57 @@ func TestExactlyTheUsageEventThatTheRelayAskedForIsTakenOut(t *testing.T) {
 	}
 }
 
+// An upstream that refuses stream_options is not asked, and another one that
+// takes over is, whichever of them comes first.
+func TestUsageIsAskedForByUpstream(t *testing.T) {
+	busy := status(503)
+	answer := events(content("a"), usageEvent, doneEvent)
+	for _, tt := range []struct{ name, first, second, general, asked string }{
+		{"the first is not", "off", "auto", "auto", "b"},
+		{"the second is not", "auto", "off", "auto", "a"},
+		{"the second alone is", "off", "auto", "off", "b"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			bodies := make(chan string, 2)
+			script := func(name string, answer func(*received)) func(*received) {
+				return func(rq *received) {
+					if strings.Contains(rq.body, "include_usage") {
+						bodies <- name
+					} else if rq.body != chatStream {
+						t.Errorf("%s got %s", name, rq.body)
+					}
+					answer(rq)
+				}
+			}
+			a, b := newUpstream(t, script("a", busy)), newUpstream(t, script("b", answer))
+			rl := startRelay(t, fmt.Sprintf(`upstreams:
+  - {name: a, dialect: openai, base_url: "%s/v1", include_usage: %s}
+  - {name: b, dialect: openai, base_url: "%s/v1", include_usage: %s, priority: 1}
+stream: {include_usage: %s}
+`, a.url, tt.first, b.url, tt.second, tt.general))
+			want := content("a") + usageEvent + doneEvent
+			if tt.second == "auto" {
+				want = content("a") + doneEvent
+			}
+			if _, got := rl.speak(t, post("/v1/chat/completions", chatStream)); string(got.body) != want {
+				t.Errorf("%s", firstDifference(got.body, []byte(want)))
+			}
+			close(bodies)
+			var asked string
+			for name := range bodies {
+				asked += name
+			}
+			if asked != tt.asked {
+				t.Errorf("asked for usage: %q, want %q", asked, tt.asked)
+			}
+			if r := rl.one(); r.Attempts != 2 || r.Usage.Input < 0 {
+				t.Errorf("%d attempts, usage %+v", r.Attempts, r.Usage)
+			}
+		})
+	}
+}
+
 // A client that gets no stream gets its answer's usage as it is.
 func TestUsageOfAJSONAnswerStays(t *testing.T) {
 	body := `{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}`
