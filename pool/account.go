@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -66,14 +67,39 @@ func (c *Credential) present(h http.Header) {
 	}
 }
 
+// ShownIn reports whether text shows something of the credential, whole or
+// masked in the way of providers (its first or last characters, asterisks), or
+// of the upstream's own header fields. It may be wrong where it says so.
+func (c *Credential) ShownIn(text []byte) bool {
+	if bytes.Contains(text, []byte("***")) {
+		return true
+	}
+	if v := c.value; v != "" {
+		n := len(v)
+		if n >= 16 {
+			n = 4
+		}
+		if bytes.Contains(text, []byte(v[:n])) || bytes.Contains(text, []byte(v[len(v)-n:])) {
+			return true
+		}
+	}
+	for _, secret := range c.Upstream.cfg.Headers.Set {
+		if v := secret.Reveal(); len(v) >= 8 && bytes.Contains(text, []byte(v)) {
+			return true
+		}
+	}
+	return false
+}
+
 // Account is what a provider knows as one account: the same credential at the
 // same host, however often the configuration names it. It keeps until when the
 // account is not to be asked.
 type Account struct {
-	// Refused credentials (401, 402, 403) rest as a whole; a limit (429) rests
-	// the model that hit it, since providers count per model.
+	// Refused credentials (401, 402, several 403) rest as a whole; a limit (429)
+	// rests the model that hit it, since providers count per model.
 	refusedUntil atomic.Int64 // unix ns
 	refusals     atomic.Int32 // in a row
+	forbidden    atomic.Int32 // 403 in a row
 	limits       atomic.Int32 // without Retry-After, in a row
 	resting      [restSlots]atomic.Uint64
 }
@@ -87,6 +113,7 @@ const (
 	firstRefusal, longestRefusal = 10 * time.Second, 5 * time.Minute
 	firstLimit, longestLimit     = time.Second, time.Minute
 	longestRest                  = 24 * time.Hour
+	forbiddenInARow              = 3
 )
 
 // rest makes model rest until a time.

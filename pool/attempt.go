@@ -105,6 +105,15 @@ func (a *Attempt) Refused(now int64, why string) {
 	}
 }
 
+// Forbidden says that the provider answered 403. That may be the fault of what
+// was sent: only several in a row, with nothing that went well between them,
+// are taken for a refusal of the credential.
+func (a *Attempt) Forbidden(now int64) {
+	if acc := a.account; acc.refusals.Load() > 0 || acc.forbidden.Add(1) >= forbiddenInARow {
+		a.Refused(now, "403")
+	}
+}
+
 // End ends the attempt; well says that the exchange went well to its end. A
 // second call does nothing.
 func (a *Attempt) End(well bool) {
@@ -122,6 +131,9 @@ func (a *Attempt) End(well bool) {
 		if acc.refusals.Load() != 0 && acc.refusals.Swap(0) != 0 {
 			acc.refusedUntil.Store(0)
 			c.Upstream.tell(Change{Credential: c.Name, To: StateUp, Why: "it was accepted"})
+		}
+		if acc.forbidden.Load() != 0 {
+			acc.forbidden.Store(0)
 		}
 		if acc.limits.Load() != 0 {
 			acc.limits.Store(0)

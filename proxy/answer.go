@@ -12,7 +12,7 @@ import (
 // answer gives the upstream's answer to the client: the head now, the body by
 // the carrier that fits it.
 func (x *exchange) answer() *apiError {
-	if s := x.head.Status; s == fasthttp.StatusUnauthorized || s == fasthttp.StatusForbidden {
+	if x.withheld {
 		return errUpstreamAuth
 	}
 	if x.head.Status/100 == 3 && x.redirected() {

@@ -224,13 +224,15 @@ func (x *exchange) assess(e *apiError) verdict {
 
 // assessStatus is assess for an attempt that was answered.
 func (x *exchange) assessStatus(now int64) verdict {
-	status := x.head.Status
+	status := x.means
 	v := verdict{sent: true, again: x.to.retry.covers(status), failure: telemetry.FailureOf(status)}
 	switch {
 	case status == 429:
 		v.busy, v.wait = true, x.try.Limited(x.modelHash, now, retryAfter(&x.head))
-	case status == 401 || status == 402 || status == 403:
-		x.try.Refused(now, strconv.Itoa(status))
+	case status == 401 || status == 402:
+		x.try.Refused(now, strconv.Itoa(x.head.Status))
+	case status == 403:
+		x.try.Forbidden(now)
 	case status >= 500:
 		if status == 503 {
 			v.busy, v.wait = true, max(retryAfter(&x.head), 250*time.Millisecond)

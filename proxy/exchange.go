@@ -73,6 +73,8 @@ type exchange struct {
 	in          *pool.Buffer // bytes from the upstream; nil while nothing is there
 	from, till  int          // what of in has not been looked at
 	early       *pool.Block  // what is to be sent of a stream whose head was held; nil: nothing
+	means       int          // the answer's status for the account, which may be another than the client gets
+	withheld    bool         // its text speaks of the credential
 	firstFailed bool         // its first event is an error
 	lateFailure *apiError    // what ended it behind its first event
 	wide        *pool.Block  // where an unusually large head stands; nil: in in

@@ -11,7 +11,7 @@ const holdBytes = 64 << 10
 // startAnswer prepares for the body of the answer. Of a stream that another
 // account could take over, it waits for the first event, at most head_hold:
 // until the head has left, an error may still become another attempt, and a
-// timeout a real 504.
+// timeout a real 504. Of a refusal it waits for all.
 func (x *exchange) startAnswer() *apiError {
 	x.firstFailed = false
 	noBody := x.head.NoBody(x.ctx.IsHead())
@@ -22,19 +22,30 @@ func (x *exchange) startAnswer() *apiError {
 	if (x.learn || ep.later && x.bill == billUsage && x.ans.kind == kindDocument) && x.head.Status/100 == 2 {
 		x.ans.wantIDs()
 	}
+	if x.means, x.withheld = x.head.Status, false; x.means/100 == 4 {
+		return x.lookIntoRefusal(noBody)
+	}
 	hold := x.set.stream.HeadHold
 	if hold <= 0 || noBody || x.head.Status != fasthttp.StatusOK || x.ans.kind != kindEvents || x.ans.coded || !x.mayFallBack() {
 		return nil
 	}
-	until := x.srv.now() + int64(hold)
+	return x.readEarly(x.srv.now()+int64(hold), x.decided)
+}
+
+// readEarly reads what comes of the body before the head leaves, until enough
+// says so, until a time (unix ns), or the body's end.
+func (x *exchange) readEarly(until int64, enough func() bool) *apiError {
 	// What comes is read behind the head, which stands in x.in until it is
 	// written.
 	behind := x.from
 	for readEnd-behind >= 1<<10 {
 		if x.till > x.from {
-			if e := x.feedEarly(); e != nil || x.decided() {
+			if e := x.feedEarly(); e != nil {
 				return e
 			}
+		}
+		if x.ans.over || enough() {
+			return nil
 		}
 		due := x.ans.deadline()
 		if due == 0 || until < due {
@@ -79,6 +90,9 @@ func (x *exchange) feedEarly() *apiError {
 	x.from += used
 	x.keepEarly(held)
 	x.keepEarly(body)
+	if x.ans.kind != kindEvents {
+		return e
+	}
 	x.firstFailed = x.ans.events.FirstIsError()
 	if e != nil && x.ans.events.Events() > 0 {
 		x.lateFailure = e
@@ -89,7 +103,7 @@ func (x *exchange) feedEarly() *apiError {
 
 // decided reports whether there is nothing more to hold the head for.
 func (x *exchange) decided() bool {
-	return x.ans.events.Events() > 0 || x.ans.over || x.lateFailure != nil || x.early != nil && len(x.early.B) >= holdBytes
+	return x.ans.events.Events() > 0 || x.lateFailure != nil || x.early != nil && len(x.early.B) >= holdBytes
 }
 
 // keepEarly copies b behind what is kept.

@@ -33,8 +33,8 @@ type Inflate struct {
 	stop func()
 	src  source
 	err  error
-	// limit of inflated bytes; 0 means maxInflated
-	limit int
+	// Limit of inflated bytes; 0 means 256 MiB. It is an error to pass it.
+	Limit int
 }
 
 // Start begins an answer with the given Content-Encoding. sink gets each piece
@@ -89,7 +89,7 @@ func (z *Inflate) run(encoding string, open opener, sink func([]byte, int64)) er
 		return fmt.Errorf("inflate %s: %w", encoding, err)
 	}
 	defer r.Close()
-	limit := z.limit
+	limit := z.Limit
 	if limit == 0 {
 		limit = maxInflated
 	}

@@ -140,7 +140,7 @@ func TestInflateBound(t *testing.T) {
 		w.Write(zeros)
 		w.Write(zeros)
 		w.Close()
-		z := Inflate{limit: limit}
+		z := Inflate{Limit: limit}
 		total := 0
 		z.Start(encodingOf(name), func(p []byte, _ int64) { total += len(p) })
 		z.Write(body.Bytes(), 1)
