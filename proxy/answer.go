@@ -124,6 +124,6 @@ func (x *exchange) writeHead() {
 		h.Set("X-Should-Retry", "false") // others were asked already
 	}
 	if x.head.Status == fasthttp.StatusTooManyRequests && len(x.head.RetryAfter) == 0 {
-		h.Set("Retry-After", "1") // without it SDKs try again at once
+		h.Set("Retry-After", "1") // without it SDKs try again after half of that
 	}
 }

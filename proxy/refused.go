@@ -6,7 +6,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"streamrelay/configs"
 	"streamrelay/proxy/h1"
 	"streamrelay/proxy/watch"
 )
@@ -28,18 +27,18 @@ const (
 // a file that the account does not have. It is the client's to read where it is
 // JSON and shows nothing of the credential.
 //
-// Gemini says 400 of a key that is not valid, where others say 401.
+// Gemini and xAI say 400 of a key that is not valid, where others say 401; and
+// xAI shows how it begins and ends.
 func (x *exchange) lookIntoRefusal(noBody bool) *apiError {
 	switch {
 	case x.means == fasthttp.StatusUnauthorized:
 		x.withheld = true
 		return nil
 	case x.means == fasthttp.StatusForbidden:
-	case x.means == fasthttp.StatusBadRequest && x.up.Dialect == configs.Gemini:
-	default:
+		x.withheld = true // unless it proves harmless
+	case x.means != fasthttp.StatusBadRequest:
 		return nil
 	}
-	x.withheld = x.means == fasthttp.StatusForbidden
 	if noBody || x.head.ContentLength > maxRefused {
 		return nil
 	}
@@ -56,12 +55,15 @@ func (x *exchange) lookIntoRefusal(noBody bool) *apiError {
 	return nil
 }
 
-// keyNotValid reports whether an error of Google's says so, which within a text
-// of the client's that it repeats is escaped. Its OpenAI surface has only the
-// message.
+// keyNotValid reports whether a provider's error says so. Within what it repeats
+// of the client's text, quotes are escaped.
 func keyNotValid(text []byte) bool {
-	for _, said := range [...]string{`"API_KEY_INVALID"`, `:"API key not valid.`, `: "API key not valid.`} {
-		if bytes.Contains(text, []byte(said)) {
+	if bytes.Contains(text, []byte(`"API_KEY_INVALID"`)) {
+		return true
+	}
+	for _, said := range [...]string{`"API key not valid.`, `"Incorrect API key provided`} {
+		at := bytes.Index(text, []byte(said))
+		if at > 0 && (text[at-1] == ':' || text[at-1] == ' ') {
 			return true
 		}
 	}

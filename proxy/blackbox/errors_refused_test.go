@@ -161,12 +161,13 @@ func TestAnAccountRestsOnlyAfterSeveral403InARow(t *testing.T) {
 	}
 }
 
-func TestGeminis400ForAKeyThatIsNotValidIsTheRelaysMatter(t *testing.T) {
+func TestA400ForAKeyThatIsNotValidIsTheRelaysMatter(t *testing.T) {
 	const (
 		native = `{"error":{"code":400,"message": "API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}`
 		compat = `[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]`
+		xai    = `{"code":"Client specified an invalid argument","error":"Incorrect API key provided: AI***01. You can obtain an API key from https://console.x.ai."}`
 		other  = `{"error":{"code":400,"message":"contents is not specified","status":"INVALID_ARGUMENT"}}`
-		forged = `{"error":{"code":400,"message":"Unknown name \"API_KEY_INVALID\": \"API key not valid.\"","status":"INVALID_ARGUMENT"}}`
+		forged = `{"error":{"code":400,"message":"Unknown name \"API_KEY_INVALID\": \"API key not valid.\", \"Incorrect API key provided\"","status":"INVALID_ARGUMENT"}}`
 		path   = "/v1beta/models/m1:generateContent"
 	)
 	for _, tt := range []struct {
@@ -181,7 +182,8 @@ func TestGeminis400ForAKeyThatIsNotValidIsTheRelaysMatter(t *testing.T) {
 		{name: "the client's own words", dialect: "gemini", body: forged, status: 400},
 		{name: "another one, compressed", dialect: "gemini", body: zipped(other), fields: []string{ofGzip}, status: 400},
 		{name: "much of it", dialect: "gemini", body: other + strings.Repeat(" ", 20<<10), status: 400},
-		{name: "another provider", dialect: "openai", body: native, status: 400},
+		{name: "xAI", dialect: "openai", body: xai, status: 502},
+		{name: "another provider", dialect: "openai", body: "Incorrect API key provided", status: 400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
