@@ -3,6 +3,8 @@ package pool
 import (
 	"bytes"
 	"net/http"
+	"regexp"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -74,21 +76,32 @@ func (c *Credential) ShownIn(text []byte) bool {
 	if bytes.Contains(text, []byte("***")) {
 		return true
 	}
-	if v := c.value; v != "" {
-		n := len(v)
-		if n >= 16 {
-			n = 4
-		}
-		if bytes.Contains(text, []byte(v[:n])) || bytes.Contains(text, []byte(v[len(v)-n:])) {
+	if endsIn(text, c.value) {
+		return true
+	}
+	for name, secret := range c.Upstream.cfg.Headers.Set {
+		v := secret.Reveal()
+		if bare := v[strings.LastIndexByte(v, ' ')+1:]; bearsSecret.MatchString(name) && endsIn(text, bare) {
 			return true
 		}
-	}
-	for _, secret := range c.Upstream.cfg.Headers.Set {
-		if v := secret.Reveal(); len(v) >= 8 && bytes.Contains(text, []byte(v)) {
+		if len(v) >= 8 && bytes.Contains(text, []byte(v)) {
 			return true
 		}
 	}
 	return false
+}
+
+// bearsSecret knows header fields that present a credential from those that do
+// not, whose words stand in many texts.
+var bearsSecret = regexp.MustCompile(`(?i)auth|key|token|secret|cookie`)
+
+// endsIn reports whether one end of a secret stands in text, all of a short one.
+func endsIn(text []byte, secret string) bool {
+	n := len(secret)
+	if n >= 16 {
+		n = 4
+	}
+	return n > 0 && (bytes.Contains(text, []byte(secret[:n])) || bytes.Contains(text, []byte(secret[len(secret)-n:])))
 }
 
 // Account is what a provider knows as one account: the same credential at the

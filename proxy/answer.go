@@ -12,6 +12,13 @@ import (
 // answer gives the upstream's answer to the client: the head now, the body by
 // the carrier that fits it.
 func (x *exchange) answer() *apiError {
+	if x.means == fasthttp.StatusForbidden {
+		shown, e := x.mayShow()
+		if e != nil {
+			return e
+		}
+		x.withheld = !shown
+	}
 	if x.withheld {
 		return errUpstreamAuth
 	}

@@ -59,7 +59,7 @@ func (x *exchange) advance() {
 	x.obs.Upstream, x.obs.Credential = x.up.Index, x.try.Index
 	x.obs.UpstreamHead, x.obs.UpstreamStatus, x.obs.Failure = 0, 0, telemetry.FailureNone
 	x.obs.UpstreamRequestID = nil
-	x.sent = 0
+	x.sent, x.means = 0, 0
 	x.ans.reset()
 	x.ans.begin(&x.up.Timeouts, x.start)
 	x.prepareBody()

@@ -304,7 +304,7 @@ func (x *exchange) finish(end telemetry.EndReason, e *apiError) {
 	if x.brokeOff(end) {
 		x.try.Failed(now, end.String())
 	}
-	x.try.End(wentWell(end, x.obs.UpstreamStatus))
+	x.try.End(wentWell(end, x.means))
 	if x.set.endRevoked {
 		x.c.dropRecord()
 	}
@@ -346,7 +346,8 @@ func (x *exchange) brokeOff(end telemetry.EndReason) bool {
 	return false
 }
 
-// wentWell reports whether an exchange says that its account is in order.
+// wentWell reports whether an exchange says that its account is in order; status
+// is what the provider's answer means.
 func wentWell(end telemetry.EndReason, status int) bool {
 	switch status {
 	case 401, 402, 403, 429:

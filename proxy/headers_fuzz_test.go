@@ -203,7 +203,7 @@ func FuzzAnswerHead(f *testing.F) {
 		"Content-Encoding: gzip\r\nContent-Encoding: br\r\nVary: a\r\nVary: b\r\nContent-Type: a/b\r\nContent-Type: c/d\r\n",
 		"Access-Control-Allow-Origin: *\r\nAlt-Svc: h3\r\nNEL: {}\r\nReport-To: {}\r\nCF-Ray: 1\r\nStrict-Transport-Security: x\r\n", "",
 	} {
-		for _, status := range []int{200, 204, 206, 301, 304, 400, 401, 429, 500, 529} {
+		for _, status := range []int{200, 204, 206, 301, 304, 400, 401, 403, 429, 500, 529} {
 			f.Add(status, "OK", block, false)
 		}
 		f.Add(200, "", block, true)
@@ -247,6 +247,9 @@ func FuzzAnswerHead(f *testing.F) {
 		}
 		if noBody {
 			x.till = x.from
+		}
+		if untilClose := !noBody && !up.Chunked && up.ContentLength < 0; untilClose && (up.Status == 400 || up.Status == 403) {
+			return // it is read to its end, and there is no upstream to close
 		}
 		contentType := string(up.ContentType) // part of a buffer that is given back
 		if e := x.startAnswer(); e != nil {

@@ -11,7 +11,7 @@ const holdBytes = 64 << 10
 // startAnswer prepares for the body of the answer. Of a stream that another
 // account could take over, it waits for the first event, at most head_hold:
 // until the head has left, an error may still become another attempt, and a
-// timeout a real 504. Of a refusal it waits for all.
+// timeout a real 504. Of a 400 it waits for all.
 func (x *exchange) startAnswer() *apiError {
 	x.firstFailed = false
 	noBody := x.head.NoBody(x.ctx.IsHead())
@@ -22,8 +22,8 @@ func (x *exchange) startAnswer() *apiError {
 	if (x.learn || ep.later && x.bill == billUsage && x.ans.kind == kindDocument) && x.head.Status/100 == 2 {
 		x.ans.wantIDs()
 	}
-	if x.means, x.withheld = x.head.Status, false; x.means/100 == 4 {
-		return x.lookIntoRefusal(noBody)
+	if e := x.interpret(noBody); e != nil {
+		return e
 	}
 	hold := x.set.stream.HeadHold
 	if hold <= 0 || noBody || x.head.Status != fasthttp.StatusOK || x.ans.kind != kindEvents || x.ans.coded || !x.mayFallBack() {
@@ -93,7 +93,7 @@ func (x *exchange) feedEarly() *apiError {
 	if x.ans.kind != kindEvents {
 		return e
 	}
-	x.firstFailed = x.ans.events.FirstIsError()
+	x.firstFailed = x.head.Status < 300 && x.ans.events.FirstIsError()
 	if e != nil && x.ans.events.Events() > 0 {
 		x.lateFailure = e
 		return nil

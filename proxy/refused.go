@@ -11,48 +11,42 @@ import (
 )
 
 // A refusal of which it is to be seen whom it concerns is read before its head
-// leaves: of no more than this, and for no longer.
+// leaves: no more of it than this, and for no longer.
 const (
 	maxRefused  = 8 << 10
 	maxUnpacked = 64 << 10 // of its text
 	refusedTime = 5 * time.Second
 )
 
-// lookIntoRefusal says what an answer of 4xx means for the account, and whether
+// interpret says what the answer's status means for the account, and whether
 // its text is withheld from the client, since it speaks of the relay's
 // credential.
 //
-// 403 is what some say of an account, perhaps with its key in the text, and
-// others of what the client sent: OpenRouter and xAI of flagged input, Gemini of
-// a file that the account does not have. It is the client's to read where it is
-// JSON and shows nothing of the credential.
-//
 // Gemini and xAI say 400 of a key that is not valid, where others say 401; and
 // xAI shows how it begins and ends.
-func (x *exchange) lookIntoRefusal(noBody bool) *apiError {
-	switch {
-	case x.means == fasthttp.StatusUnauthorized:
-		x.withheld = true
-		return nil
-	case x.means == fasthttp.StatusForbidden:
-		x.withheld = true // unless it proves harmless
-	case x.means != fasthttp.StatusBadRequest:
+func (x *exchange) interpret(noBody bool) *apiError {
+	x.means, x.withheld = x.head.Status, x.head.Status == fasthttp.StatusUnauthorized
+	if x.means != fasthttp.StatusBadRequest || noBody {
 		return nil
 	}
-	if noBody || x.head.ContentLength > maxRefused {
-		return nil
-	}
-	tooLong := func() bool { return x.early != nil && len(x.early.B) > maxRefused }
-	if e := x.readEarly(x.srv.now()+int64(refusedTime), tooLong); e != nil || !x.ans.over || tooLong() {
-		return e
-	}
-	text, whole := x.refusalText()
-	if x.means == fasthttp.StatusForbidden {
-		x.withheld = !whole || !jsonType(x.head.ContentType) || x.try.Credential.ShownIn(text)
-	} else if keyNotValid(text) {
+	text, _, e := x.refusalText()
+	if e == nil && keyNotValid(text) {
 		x.means, x.withheld = fasthttp.StatusUnauthorized, true
 	}
-	return nil
+	return e
+}
+
+// mayShow reports whether a 403 that is to be given to the client is the
+// client's to read. Some say it of an account, perhaps with its key in the text,
+// and others of what the client sent: OpenRouter and xAI of flagged input, Gemini
+// of a file that the account does not have. It must be JSON and show nothing of
+// the credential.
+func (x *exchange) mayShow() (bool, *apiError) {
+	if x.head.NoBody(x.ctx.IsHead()) || !jsonType(x.head.ContentType) {
+		return false, nil
+	}
+	text, whole, e := x.refusalText()
+	return whole && !x.try.Credential.ShownIn(text), e
 }
 
 // keyNotValid reports whether a provider's error says so. Within what it repeats
@@ -70,19 +64,31 @@ func keyNotValid(text []byte) bool {
 	return false
 }
 
-// refusalText is the text of a body that was read early. whole: it is all of it.
-func (x *exchange) refusalText() (text []byte, whole bool) {
-	if x.early == nil {
-		return nil, true
+// refusalText reads the answer's body, of which the client then gets every byte
+// as it came, and returns its text. whole: it is all of it.
+func (x *exchange) refusalText() (text []byte, whole bool, e *apiError) {
+	if x.head.ContentLength > maxRefused {
+		return nil, false, nil
+	}
+	tooLong := func() bool { return x.early != nil && len(x.early.B) > maxRefused }
+	if e := x.readEarly(x.srv.now()+int64(refusedTime), tooLong); e != nil {
+		if x.interrupted() != arrivedBytes || e == errTotalTimeout {
+			return nil, false, e
+		}
+		x.lateFailure = e // the status holds; the client is told where the text breaks off
+		return nil, false, nil
+	}
+	if x.early == nil || !x.ans.over || tooLong() {
+		return nil, false, nil
 	}
 	coding := x.head.ContentEncoding
 	if len(coding) == 0 || h1.EqualFold(coding, "identity") {
-		return x.early.B, true
+		return x.early.B, true, nil
 	}
 	z := watch.Inflate{Limit: maxUnpacked}
 	if !z.Start(string(bytes.ToLower(coding)), func(p []byte, _ int64) { text = append(text, p...) }) {
-		return nil, false
+		return nil, false, nil
 	}
 	z.Write(x.early.B, 0)
-	return text, z.Close() == nil
+	return text, z.Close() == nil, nil
 }

@@ -336,7 +336,7 @@ func (a *answer) appendFailure(dst []byte, e *apiError, requestID []byte) []byte
 func (a *answer) reason(status int, e *apiError, clientGone bool) telemetry.EndReason {
 	terminal := a.kind == kindEvents && a.events.Terminal()
 	switch {
-	case a.kind == kindEvents && a.events.ErrorEvent():
+	case a.kind == kindEvents && a.events.ErrorEvent() && status < 400:
 		return telemetry.UpstreamError
 	case terminal, a.over && !clientGone:
 		if status >= 400 {

@@ -220,3 +220,92 @@ func TestA400ForAKeyThatIsNotValidIsTheRelaysMatter(t *testing.T) {
 		})
 	}
 }
+
+// Where another account can answer nobody waits for the text of a refusal.
+func TestA403IsFollowedByAnotherAccountWhateverItsBody(t *testing.T) {
+	head := "HTTP/1.1 403 Status\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+	for name, script := range map[string]func(*received){
+		"breaks off":   func(rq *received) { rq.send(head); rq.close() },
+		"never ends":   func(rq *received) { rq.send(head); <-rq.up.done },
+		"is of events": func(rq *received) { rq.send(forbidden("data: "+flagged+"\n\n", "Content-Type: text/event-stream")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fl := newFleet(t, "", "retry: {on: [connect, auth]}\n", script, ok("b"))
+			if s := fl.ask(); s != 200 || fl.order(t) != "ab" {
+				t.Errorf("status %d, sent to %s", s, fl.order(t))
+			}
+		})
+	}
+}
+
+// What breaks off behind a status is told as it is.
+func TestA400ThatBreaksOffBreaksOffForTheClient(t *testing.T) {
+	up := newUpstream(t, func(rq *received) {
+		rq.send("HTTP/1.1 400 Status\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"error\"")
+		rq.close()
+	})
+	rl := relayTo(t, up, "")
+	if _, a := rl.speak(t, post("/v1/chat/completions", chatPlain)); a.status != 400 || string(a.body) != `{"error"` || a.err == nil {
+		t.Errorf("%s%s (%v)", a.head, a.body, a.err)
+	}
+	if r := rl.one(); r.End != telemetry.UpstreamCut || r.Status != 400 {
+		t.Errorf("recorded as %v, %d", r.End, r.Status)
+	}
+}
+
+// The status of a failure counts, not that its body is an event.
+func TestAFailureInTheFormOfEventsIsJudgedByItsStatus(t *testing.T) {
+	events := func(status int) func(*received) {
+		return func(rq *received) {
+			rq.send(strings.Replace(forbidden("data: "+flagged+"\n\n", "Content-Type: text/event-stream"), "403 Forbidden", fmt.Sprintf("%d Status", status), 1))
+		}
+	}
+	fl := newFleet(t, "", "retry: {attempts: 1}\n", events(403), ok("b"))
+	for range 5 {
+		fl.ask()
+	}
+	m := fl.metrics()
+	if m[`relay_upstream_state{upstream="a",state="up"}`] != 1 || m[`relay_upstream_credential_state{upstream="a",credential="0",state="refused"}`] != 1 {
+		t.Error("five 403: the upstream must be up, the credential refused")
+	}
+	for _, status := range []int{400, 429} {
+		fl := newFleet(t, "", "retry: {on: [connect, error_event]}\n", events(status), ok("b"))
+		if s := fl.ask(); s != status || fl.order(t) != "a" {
+			t.Errorf("%d: status %d, sent to %s", status, s, fl.order(t))
+		}
+		if r := fl.one(); r.End != telemetry.UpstreamStatus {
+			t.Errorf("%d: recorded as %v", status, r.End)
+		}
+	}
+}
+
+func TestABadKeyRestsAlsoWhereItsRequestIsNotTriedAgain(t *testing.T) {
+	const native = `{"error":{"code":400,"message": "API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}`
+	for _, code := range []int{401, 400} {
+		fl := newFleet(t, "", "retry: {attempts: 1}\n", func(rq *received) { rq.reply(code, native) }, ok("b"))
+		for i, want := range []int{502, 200, 200} {
+			if s := fl.ask(); s != want {
+				t.Errorf("%d, request %d: status %d", code, i+1, s)
+			}
+		}
+		if strings.Contains(fl.log.String(), "it was accepted") {
+			t.Errorf("%d: the log says that the credential was accepted", code)
+		}
+	}
+}
+
+func TestA403ThatShowsASecretOfHeadersSetIsWithheld(t *testing.T) {
+	const secret = "sk-of-headers-0123456789abcdef"
+	for name, text := range map[string]string{"whole": secret, "its end": "...cdef", "another field": "org-12345678"} {
+		t.Run(name, func(t *testing.T) {
+			up := newUpstream(t, func(rq *received) {
+				rq.send(forbidden(`{"error":{"message":"Key `+text+` has been suspended."}}`, ofJSON))
+			})
+			rl := startRelay(t, fmt.Sprintf("upstreams:\n  - {name: a, dialect: openai, base_url: \"%s/v1\", headers: {set: {Authorization: \"Bearer %s\", X-Team: org-12345678}}}\n", up.url, secret))
+			if _, a := rl.speak(t, post("/v1/chat/completions", chatPlain)); a.status != 502 || strings.Contains(string(a.body), text) {
+				t.Errorf("status %d: %s", a.status, a.body)
+			}
+		})
+	}
+}
