@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"fmt"
 	"testing"
 
 	"streamrelay/auth"
@@ -49,6 +50,36 @@ func TestAKeyBoundToModelsReachesNoOther(t *testing.T) {
 		}
 		if n := up.requests.Load() - before; (n > 0) != (c.status == 200) {
 			t.Errorf("%s %s %s: the upstream got %d requests", c.method, c.path, c.body, n)
+		}
+	}
+}
+
+// A body of which other readers could take another model than the form's.
+func TestAFormOfWhichOthersReadAnotherModelIsRefused(t *testing.T) {
+	part := func(boundary, disposition, value string) string {
+		return "--" + boundary + "\r\nContent-Disposition: form-data; " + disposition + "\r\n\r\n" + value + "\r\n"
+	}
+	const pieces = `name="x"; name*0="mod"; name*1="el"`
+	cheap, end := part("A", `name="model"`, "cheap"), "--A--\r\n"
+	up := newUpstream(t, func(rq *received) { rq.reply(200, "{}") })
+	bound := key("k2", "sk-relay-bound-key-456", "acme")
+	bound.Models = []string{"cheap"}
+	rl := relayTo(t, up, "", option{keys: []*auth.Record{bound}})
+	for name, tt := range map[string]struct {
+		kind, body string
+		passes     bool
+	}{
+		"as it should be":         {"boundary=A", cheap + end, true},
+		"JSON before it":          {"boundary=A", `{"model":"expensive"}` + "\r\n" + cheap + end, false},
+		"a name in pieces before": {"boundary=A", part("A", pieces, "expensive") + cheap + end, false},
+		"a name in pieces behind": {"boundary=A", cheap + part("A", pieces, "expensive") + end, false},
+		"a boundary in pieces":    {"boundary=A; boundary*0=B", cheap + part("A", `name="file"; filename="f"`, "\r\n"+part("B", `name="model"`, "expensive")+"--B--") + end, false},
+	} {
+		for _, path := range []string{"/v1/audio/transcriptions", "/v1/chat/completions"} {
+			_, a := rl.speak(t, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer sk-relay-bound-key-456\r\nContent-Type: multipart/form-data; %s\r\nContent-Length: %d\r\n\r\n%s", path, tt.kind, len(tt.body), tt.body))
+			if (a.status == 200) != tt.passes {
+				t.Errorf("%s, %s: %s%s", name, path, a.head, a.body)
+			}
 		}
 	}
 }

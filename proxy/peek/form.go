@@ -64,23 +64,20 @@ func (f *form) find() formState {
 	return state
 }
 
-// preamble skips what stands before the first part, and its delimiter, which at the
-// very start has no CRLF.
+// preamble reads the first delimiter, which a line break may stand before.
+// RFC 2046 lets any text stand there: no client of this API writes one, and a
+// server that takes the body for JSON would read it, and not the form.
 func (f *form) preamble() formState {
-	dashes := f.dashes()
-	if bytes.HasPrefix(f.rest, dashes) {
-		f.rest = f.rest[len(dashes):]
-		return f.delimiterLine()
+	for _, first := range [...][]byte{f.dashes(), f.delimiter()} {
+		if rest, ok := bytes.CutPrefix(f.rest, first); ok {
+			f.rest = rest
+			return f.delimiterLine()
+		}
+		if bytes.HasPrefix(first, f.rest) {
+			return formShort
+		}
 	}
-	at, odd := f.contentEnd()
-	switch {
-	case odd:
-		return formMissed
-	case at < 0:
-		return formShort
-	}
-	f.rest = f.rest[at+len(f.delimiter()):]
-	return f.delimiterLine()
+	return formMissed
 }
 
 // contentEnd returns where the delimiter begins that ends what stands at the
@@ -243,10 +240,10 @@ func disposition(value []byte) (isModel, file, ok bool) {
 				return false, false, false
 			}
 			named = true
-		case bytes.EqualFold(p.name, []byte("name*")): // RFC 7578 §4.2 knows none
-			return false, false, false
 		case bytes.EqualFold(p.name, []byte("filename")), bytes.EqualFold(p.name, []byte("filename*")):
 			file = true
+		case bytes.IndexByte(p.name, '*') >= 0: // name*, name*0 of RFC 2231: RFC 7578 §4.2 knows none, some readers do
+			return false, false, false
 		}
 	}
 	return isModel, file, p.ok && named

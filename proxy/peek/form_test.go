@@ -63,7 +63,7 @@ func TestFormModel(t *testing.T) {
 		{"odd space and case", formPart("CONTENT-DISPOSITION:\tForm-Data ;NAME = \"model\" ;", "m") + "--b--", "m found"},
 		{"folded", formPart("Content-Disposition: form-data;|\tname=\"model\"", "m") + "--b--", "m found"},
 		{"other headers", formPart("Content-Type: text/plain; charset=utf-8|"+modelHeader+"|Content-Length: 1|Content-Transfer-Encoding: 8bit", "m") + "--b--", "m found"},
-		{"preamble", "This is a form.\r\n" + formPart(modelHeader, "m") + "--b--", "m found"},
+		{"a line break first", "\r\n" + formPart(modelHeader, "m") + "--b--", "m found"},
 		{"blanks after the boundary", "--b \t\r\n" + modelHeader + "\r\n\r\nm\r\n--b \t\r\n", "m found"},
 		{"UTF-8", formPart(modelHeader, "模型") + "--b--", "模型 found"},
 		{"256 bytes", formPart(modelHeader, strings.Repeat("m", 256)) + "--b--", strings.Repeat("m", 256) + " found"},
@@ -78,6 +78,13 @@ func TestFormModel(t *testing.T) {
 		{"a value, not its end", "--b\r\n" + modelHeader + "\r\n\r\nwhisper-1\r\n--b", "more"},
 		{"half of the last dashes", "--b\r\n" + modelHeader + "\r\n\r\nwhisper-1\r\n--b-", "more"},
 		{"a file still coming", formPart(fileHeader, strings.Repeat("x", 10<<10)), "more"},
+
+		{"half of a line break", "\r", "more"},
+		{"a preamble", "This is a form.\r\n" + formPart(modelHeader, "m") + "--b--", "no"},
+		{"a preamble of JSON", "{\"model\":\"x\"}\r\n" + formPart(modelHeader, "m") + "--b--", "no"},
+		{"a name in pieces", formPart(`Content-Disposition: form-data; name="x"; name*0="mod"; name*1="el"`, "x") + formPart(modelHeader, "m") + "--b--", "no"},
+		{"a name in encoded pieces", formPart(`Content-Disposition: form-data; name="x"; NAME*0*=mod; name*1=el`, "x") + formPart(modelHeader, "m") + "--b--", "no"},
+		{"a file name encoded", formPart(`Content-Disposition: form-data; name="file"; filename*=UTF-8''a.wav`, "x") + formPart(modelHeader, "m") + "--b--", "m found"},
 
 		{"a large file first", formPart(fileHeader, strings.Repeat("x", 1<<20)) + formPart(modelHeader, "m") + "--b--", "m found"},
 		{"a form without it", formPart(fileHeader, "x") + "--b--", "no"},

@@ -6,7 +6,7 @@ package peek
 //
 // Known are the lists of those that answer where the first does not (models:
 // OpenRouter; fallbacks: Anthropic, LiteLLM), and models that serve as tools
-// (Anthropic's advisor). With deep, a member model or models counts wherever it
+// (Anthropic's advisor). It takes time by the body's length alone. With deep, a member model or models counts wherever it
 // stands: of what kind the body is, nobody knows then.
 func OtherModels(body []byte, deep bool, allowed func(model []byte) bool) bool {
 	w := modelWalk{body, allowed}
@@ -19,7 +19,7 @@ func OtherModels(body []byte, deep bool, allowed func(model []byte) bool) bool {
 		case name == memberTools:
 			ok = w.elements(value)
 		}
-		if !ok || deep && name != memberModel && !w.below(value, 2) {
+		if !ok || deep && name != memberModel && !w.below(value) {
 			return false
 		}
 	}
@@ -42,9 +42,18 @@ func (w *modelWalk) name(value span) bool {
 
 // names judges a list of models, or of objects that name one, or one of either.
 func (w *modelWalk) names(value span) bool {
+	if w.body[value.from] == '[' {
+		return w.each(value, w.oneName)
+	}
+	return w.oneName(value)
+}
+
+// oneName judges a model, or an object that names one. A list in a list is
+// nobody's, and would be read once more for each level.
+func (w *modelWalk) oneName(value span) bool {
 	switch w.body[value.from] {
 	case '[':
-		return w.each(value, func(v span) bool { return w.names(v) })
+		return false
 	case '{':
 		return w.member(value)
 	}
@@ -69,21 +78,32 @@ func (w *modelWalk) member(object span) bool {
 	return true
 }
 
-// below judges every member model or models within value.
-func (w *modelWalk) below(value span, depth int) bool {
-	switch w.body[value.from] {
-	case '[':
-		return w.each(value, func(v span) bool { return w.below(v, depth+1) })
-	case '{':
-		m := members{body: w.body, at: value.from + 1, depth: depth}
-		for key, v, ok := m.next(); ok; key, v, ok = m.next() {
-			switch memberOf(key.of(w.body)) {
-			case memberModel:
-				ok = w.name(v)
-			case memberModels:
-				ok = w.names(v)
-			}
-			if !ok || !w.below(v, depth+1) {
+// below judges every member model, and every text of a member models, within
+// value. It reads each byte once, however deep it stands.
+func (w *modelWalk) below(value span) bool {
+	var list [MaxDepth + 2]bool // by level: an array of names
+	level, key := 0, memberNone // key of the value that comes next
+	b := w.body
+	for i := value.from; i < value.to; i++ {
+		switch b[i] {
+		case '{':
+			level++
+			list[level], key = false, memberNone
+		case '[':
+			names := key == memberModels || list[level]
+			level++
+			list[level], key = names, memberNone
+		case '}', ']':
+			level--
+		case ',':
+			key = memberNone
+		case '"':
+			quote, _ := scanString(b, i+1)
+			text := span{i, quote + 1}
+			i = quote
+			if at := skipSpace(b, text.to); at < len(b) && b[at] == ':' {
+				key = memberOf(b[text.from+1 : text.to-1])
+			} else if (key == memberModel || key == memberModels || list[level]) && !w.name(text) {
 				return false
 			}
 		}

@@ -16,8 +16,8 @@ func Boundary(contentType []byte) ([]byte, bool) {
 	}
 	var boundary []byte
 	for p.next() {
-		// boundary*=, the encoded form of RFC 2231, is read by some and not by others.
-		if bytes.EqualFold(p.name, []byte("boundary*")) {
+		// boundary*= and boundary*0=, the forms of RFC 2231, are read by some and not by others.
+		if bytes.IndexByte(p.name, '*') >= 0 {
 			return nil, false
 		}
 		if !bytes.EqualFold(p.name, []byte("boundary")) {
