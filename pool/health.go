@@ -29,7 +29,9 @@ func (u *Upstream) checkHealth(ctx context.Context, base *url.URL, cfg *configs.
 	client := &http.Client{
 		Timeout: cfg.HealthCheck.Timeout,
 		Transport: &http.Transport{
-			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return u.dialer.tunnel(ctx) },
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return u.dialForCheck(ctx, cfg.HealthCheck.Timeout)
+			},
 			TLSClientConfig:   over,
 			DisableKeepAlives: true, // each check finds out anew
 		},
@@ -62,6 +64,23 @@ func (u *Upstream) checkHealth(ctx context.Context, base *url.URL, cfg *configs.
 			return
 		}
 	}
+}
+
+// dialForCheck connects for one check. net/http lets a dial and a handshake go on
+// behind the request's end: all of the connection has the check's time.
+func (u *Upstream) dialForCheck(ctx context.Context, timeout time.Duration) (net.Conn, error) {
+	at := time.Now().Add(timeout)
+	ctx, cancel := context.WithDeadline(ctx, at)
+	defer cancel()
+	conn, err := u.dialer.tunnel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(at); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("set the health check's deadline: %w", err)
+	}
+	return conn, nil
 }
 
 // ask makes one check.
