@@ -135,12 +135,12 @@ func parseTarget(uri []byte, anthropicVersion bool, t *target) *apiError {
 	if !known || twice { // twice: by the base URL and by the SDK
 		return errUnknownURL
 	}
-	t.classify()
-	return nil
+	return t.classify()
 }
 
-// classify finds the endpoint, and the model where the path names it.
-func (t *target) classify() {
+// classify finds the endpoint, and the model where the path names it. It refuses
+// what a server that ignores case could take for one.
+func (t *target) classify() *apiError {
 	rest := t.rest
 	if bytes.IndexByte(rest, '%') >= 0 {
 		// As a server behind would read it, so that no rule is passed by
@@ -154,7 +154,7 @@ func (t *target) classify() {
 			if i := bytes.LastIndexByte(m, ':'); i >= 0 {
 				t.pathModel, t.endpoint, t.tail = m[:i], endpointGemini, m[i+1:]
 				t.spanModel("/models/", ':')
-				return
+				return nil
 			}
 		}
 		if o, ok := bytes.CutPrefix(rest, []byte("/openai")); ok {
@@ -166,6 +166,8 @@ func (t *target) classify() {
 				t.pathModel, rest = d[:i], d[i:]
 				t.spanModel("/deployments/", '/')
 			}
+		} else if underRootFold(rest, "/deployments") && !underRoot(rest, "/deployments") {
+			return errPathCase
 		} else if v, ok := bytes.CutPrefix(rest, []byte("/v1")); ok {
 			rest = v
 		}
@@ -174,9 +176,15 @@ func (t *target) classify() {
 	for i := range endpoints[:endpointGemini] {
 		if underRoot(rest, endpoints[i].prefix) {
 			t.endpoint, t.tail = i, rest[len(endpoints[i].prefix):]
-			return
+			return nil
 		}
 	}
+	for i := range endpoints[:endpointGemini] {
+		if underRootFold(rest, endpoints[i].prefix) {
+			return errPathCase
+		}
+	}
+	return nil
 }
 
 // spanModel finds the model in rest, between prefix and end: the last one where
@@ -197,6 +205,11 @@ func (t *target) spanModel(prefix string, end byte) {
 func underRoot(path []byte, root string) bool {
 	return len(path) >= len(root) && string(path[:len(root)]) == root &&
 		(len(path) == len(root) || path[len(root)] == '/')
+}
+
+// underRootFold is underRoot to those who ignore case.
+func underRootFold(path []byte, root string) bool {
+	return hasPrefixFold(path, root) && (len(path) == len(root) || path[len(root)] == '/')
 }
 
 // checkPath refuses what a server behind the relay could read as another path

@@ -48,7 +48,6 @@ func TestPathsOfEveryAPI(t *testing.T) {
 		{uri: "/v1/realtime", dialect: o, endpoint: "other", rest: "/realtime"},
 		{uri: "/v1/chat", dialect: o, endpoint: "other", rest: "/chat"},
 		{uri: "/v1/chat/completionsx", dialect: o, endpoint: "other", rest: "/chat/completionsx"},
-		{uri: "/v1/CHAT/COMPLETIONS", dialect: o, endpoint: "other", rest: "/CHAT/COMPLETIONS"},
 		{uri: "/v1/chat%2Fcompletions", dialect: o, endpoint: "chat_completions", rest: "/chat%2Fcompletions"},
 		{uri: "/v1/chat/completions?", dialect: o, endpoint: "chat_completions", rest: "/chat/completions"},
 		{uri: "/v1/chat/completions?a?b", dialect: o, endpoint: "chat_completions", rest: "/chat/completions", query: "a?b"},
@@ -133,6 +132,19 @@ func TestAQueryIsNoPartOfThePathWhereAFragmentFollows(t *testing.T) {
 		var got target
 		if e := parseTarget([]byte(uri), false, &got); e != errPathBytes || string(got.path) != "/v1/models" {
 			t.Errorf("%q: path %q, %v", uri, got.path, e)
+		}
+	}
+}
+
+func TestPathInAnotherCaseIsRefused(t *testing.T) {
+	for path, want := range map[string]*apiError{
+		"/v1/Chat/completions": errPathCase, "/v1/EMBEDDINGS": errPathCase, "/v1beta/openai/Responses": errPathCase, "/v1/Files/a": errPathCase,
+		"/openai/Deployments/m/chat/completions": errPathCase, "/openai/deployments/m/Chat/Completions": errPathCase, "/openai/v1/Models": errPathCase,
+		"/openai/%44eployments/m": errPathBytes, "/v1/chat/completions/A": nil, "/v1/files/A": nil, "/v1/Filesystem": nil, "/openai/deployments/M/chat/completions": nil, "/V1/models": errUnknownURL,
+	} {
+		var to target
+		if got := parseTarget([]byte(path), false, &to); got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
 		}
 	}
 }

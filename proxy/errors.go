@@ -83,10 +83,12 @@ var (
 	errDotDot      = badRequest("invalid_path", "The path holds a .. segment.")
 	errSlashes     = badRequest("invalid_path", "The path has an empty segment (//). A base URL takes no slash at its end.")
 	errPathBytes   = badRequest("invalid_path", "The path holds a byte that must be percent-encoded, or a bad percent-encoding.")
+	errPathCase    = badRequest("invalid_path", "The path is known in lower case only: write it so.")
 	errTarget      = badFraming("The request target is not a path.")
 	errVague       = badFraming("Content-Type or Content-Encoding is given twice.")
 	errWantsTLS    = badFraming("This port speaks TLS: use an https URL.")
 	errConnection  = badFraming("The Connection header names a field that is not hop-by-hop.")
+	errConnections = badFraming("There are too many Connection headers, or options in them.")
 	errBodyTooBig  = &apiError{status: 413, typ: invalidRequest, code: "request_too_large", end: telemetry.Denied, close: true, message: "The request body is larger than this relay accepts."}
 	errBodyTimeout = &apiError{status: 408, typ: invalidRequest, code: "request_timeout", end: telemetry.Denied, close: true, message: "The request body did not come in time."}
 	errBodyBroken  = badFraming("The request body ended early or its coding is broken.")

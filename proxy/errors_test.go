@@ -33,7 +33,7 @@ var namedErrors = []listed{
 	{"errNoKey", errNoKey}, {"errBadKey", errBadKey}, {"errRevoked", errRevoked}, {"errExpired", errExpired}, {"errKeyEnded", errKeyEnded}, {"errTooManyMisses", errTooManyMisses}, {"errPathNotAllowed", errPathNotAllowed}, {"errTwoKeys", errTwoKeys}, {"errKeysUnavailable", errKeysUnavailable},
 	{"errTenant", errTenant}, {"errModelNotAllowed", errModelNotAllowed}, {"errModelNotFound", errModelNotFound}, {"errModelFirst", errModelFirst}, {"errTwoModels", errTwoModels},
 	{"errUnknownURL", errUnknownURL}, {"errUnknownObject", errUnknownObject}, {"errPreviousResponse", errPreviousResponse}, {"errNoneReady", errNoneReady}, {"errNoUpstream", errNoUpstream}, {"errMethod", errMethod}, {"errVersion", errVersion},
-	{"errUpgrade", errUpgrade}, {"errDotDot", errDotDot}, {"errPathBytes", errPathBytes}, {"errSlashes", errSlashes}, {"errConnection", errConnection}, {"errWantsTLS", errWantsTLS}, {"errTarget", errTarget},
+	{"errUpgrade", errUpgrade}, {"errDotDot", errDotDot}, {"errPathBytes", errPathBytes}, {"errPathCase", errPathCase}, {"errConnections", errConnections}, {"errSlashes", errSlashes}, {"errConnection", errConnection}, {"errWantsTLS", errWantsTLS}, {"errTarget", errTarget},
 	{"errVague", errVague}, {"errBodyTooBig", errBodyTooBig}, {"errBodyTimeout", errBodyTimeout}, {"errBodyBroken", errBodyBroken},
 	{"errEncodedBody", errEncodedBody}, {"errHeld", errHeld}, {"errShed", errShed}, {"errDraining", errDraining}, {"errPanic", errPanic},
 	{"errUpstreamBusy", errUpstreamBusy}, {"errUpstreamConnect", errUpstreamConnect}, {"errConnectTimeout", errConnectTimeout},

@@ -183,6 +183,9 @@ type requestHead struct {
 // maxConnectionFields is more than any client sends.
 const maxConnectionFields = 4
 
+// maxConnectionOptions bounds what they name together.
+const maxConnectionOptions = 64
+
 // scan reads the field lines of a request, which were checked.
 func (h *requestHead) scan(block []byte) {
 	*h = requestHead{length: lengthNone}
@@ -245,10 +248,14 @@ func (h *requestHead) hasBody() bool { return h.length > 0 || h.length == length
 // relay itself relies on: stripping it would change whose request this is.
 func (h *requestHead) checkConnection() *apiError {
 	if h.connections > maxConnectionFields {
-		return errConnection
+		return errConnections
 	}
+	options := 0
 	for _, list := range h.connection[:h.connections] {
 		for len(list) > 0 {
+			if options++; options > maxConnectionOptions { // each field would be compared with each
+				return errConnections
+			}
 			var name []byte
 			name, list, _ = bytes.Cut(list, comma)
 			name = bytes.TrimSpace(name)

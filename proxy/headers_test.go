@@ -136,6 +136,8 @@ func TestConnectionMayNameOnlyWhatNobodyReliesOn(t *testing.T) {
 		{"empty members", []string{"Connection: ,, ,"}, true},
 		{"several lines", []string{"Connection: a", "Connection: b", "Connection: c", "Connection: close"}, true},
 		{"too many lines", []string{"Connection: a", "Connection: b", "Connection: c", "Connection: d", "Connection: e"}, false},
+		{"many options", []string{"Connection: " + strings.Repeat("a,", 63) + "a"}, true},
+		{"too many options", []string{"Connection: close", "Connection: " + strings.Repeat("a,", 63) + "a"}, false},
 		{"the credential", []string{"Connection: Authorization"}, false},
 		{"x-api-key", []string{"Connection: close, X-API-Key"}, false},
 		{"api-key", []string{"Connection: api-key"}, false},
@@ -154,7 +156,11 @@ func TestConnectionMayNameOnlyWhatNobodyReliesOn(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var h requestHead
 			h.scan(lines(c.fields...))
-			if e := h.checkConnection(); (e == nil) != c.ok || e != nil && e != errConnection {
+			want := errConnection
+			if strings.HasPrefix(c.name, "too many") {
+				want = errConnections
+			}
+			if e := h.checkConnection(); (e == nil) != c.ok || e != nil && e != want {
 				t.Errorf("%v", e)
 			}
 		})
