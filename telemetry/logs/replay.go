@@ -2,8 +2,10 @@ package logs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -13,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"streamrelay/telemetry/clickhouse"
+	"streamrelay/configs"
 	"streamrelay/telemetry/requestlog"
 	"streamrelay/telemetry/spool"
 )
@@ -23,9 +25,9 @@ func (c *command) replay() *cobra.Command {
 		Use:   "replay [FILE…]",
 		Short: "Send files of the request log to ClickHouse",
 		Long: `Replay sends files of the request log to the configured ClickHouse: those given,
-or all of request_log.dir (or --dir) but those in quarantine, bodies included. Rows that are there
-already are passed over, whatever sent them, so that it can be run again and
-beside a running relay. The files stay.`,
+or all of request_log.dir (or --dir) but those in quarantine, bodies included.
+Rows that any shard has already are passed over, whatever sent them, so that it
+can be run again and beside a running relay. The files stay.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
@@ -48,61 +50,135 @@ func (c *command) runReplay(cmd *cobra.Command, args []string) error {
 	if !config.ClickHouse.Enabled() {
 		return usageError{fmt.Errorf("%s names no ClickHouse to send to: set clickhouse.address", c.path)}
 	}
-	var list []spool.File
-	for _, path := range args {
-		info, err := os.Stat(path)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", path, errors.Unwrap(err))
-		}
-		list = append(list, spool.File{Path: path, Bytes: info.Size()})
+	list := func() ([]spool.File, error) { return replayFiles(dir) }
+	if len(args) > 0 {
+		list = func() ([]spool.File, error) { return namedFiles(args) }
 	}
-	if len(args) == 0 {
-		if list, err = spool.Files(dir); err != nil {
-			return fmt.Errorf("read the request log: %w", err)
-		}
-		bodies, err := spool.Files(filepath.Join(dir, requestlog.BodyFolder))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read the request log: %w", err)
-		}
-		list = append(list, bodies...)
+	files, err := list()
+	if err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second one ends the process, whatever it waits for
-	conn, err := clickhouse.DialAny(ctx, &config.ClickHouse)
+	tables, end, err := openShards(ctx, &config.ClickHouse)
 	if err != nil {
-		return &unavailable{err}
+		return err
 	}
-	defer conn.Close()
-	tables := make(map[bool]*requestlog.Replay) // true: of bodies
-	bar := newProgress(cmd.ErrOrStderr())
-	bar.start(list)
-	defer bar.end()
-	sent, there := 0, 0
-	for _, file := range list {
-		bodies := strings.HasPrefix(filepath.Base(file.Path), "request_bodies.")
-		to := tables[bodies]
-		if to == nil {
-			if to, err = requestlog.NewReplay(ctx, conn, bodies); err != nil {
-				return &unavailable{err}
-			}
-			tables[bodies] = to
-		}
-		damaged, err := spool.Blocks(file.Path, nil, func(h *spool.Header, frame []byte) error {
-			s, t, err := to.Block(ctx, h.Token, frame)
-			sent, there = sent+s, there+t
+	defer end()
+	warn := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "relay: "+text) }
+	p := &replayer{config: &config.ClickHouse, tables: tables, to: make(map[bool]*requestlog.Replay), progress: newProgress(cmd.ErrOrStderr()), warn: warn}
+	p.progress.start(files)
+	defer p.progress.end()
+	for _, file := range files {
+		if err := p.file(ctx, file); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(args) == 0) {
 			return err
-		})
-		bar.add(file.Bytes)
-		for _, x := range damaged {
-			if !(file.Open && x.Torn) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "relay: %s: %d damaged bytes at %d are left out (%d rows of them known)\n", file.Path, x.Bytes, x.Offset, x.Rows)
-			}
-		}
-		if err != nil && !(errors.Is(err, os.ErrNotExist) && len(args) == 0) {
-			return fmt.Errorf("replay %s (%d rows sent before, %d were there; run it again): %w", filepath.Base(file.Path), sent, there, err)
 		}
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%d rows sent, %d were there already, %d files\n", sent, there, len(list))
+	fmt.Fprintf(cmd.OutOrStdout(), "%d rows sent, %d were there already, %d files\n", p.sent, p.there, p.files)
 	return nil
+}
+
+// namedFiles are the files at paths.
+func namedFiles(paths []string) ([]spool.File, error) {
+	var list []spool.File
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, errors.Unwrap(err))
+		}
+		list = append(list, spool.File{Path: path, Bytes: info.Size()})
+	}
+	return list, nil
+}
+
+// replayFiles are those of a log, of its bodies too.
+func replayFiles(dir string) ([]spool.File, error) {
+	list, err := spool.Files(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the request log: %w", err)
+	}
+	bodies, err := spool.Files(filepath.Join(dir, requestlog.BodyFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the request log: %w", err)
+	}
+	return append(list, bodies...), nil
+}
+
+// replayer sends files to ClickHouse.
+type replayer struct {
+	config   *configs.ClickHouse
+	tables   []*table                    // one server of each shard
+	to       map[bool]*requestlog.Replay // true: of bodies
+	progress *progress
+	warn     func(string)
+
+	sent, there, files int
+}
+
+// table returns where rows go, or bodies, which a server need not have a table
+// for before there are any.
+func (p *replayer) table(ctx context.Context, bodies bool) (*requestlog.Replay, error) {
+	if to := p.to[bodies]; to != nil {
+		return to, nil
+	}
+	var all []requestlog.ReplayShard
+	for i, replicas := range p.config.Servers() {
+		all = append(all, requestlog.ReplayShard{Conn: p.tables[i].conn, Addresses: replicas})
+	}
+	to, err := requestlog.NewReplay(ctx, all, p.config.Cluster != "", bodies)
+	if err != nil {
+		return nil, &unavailable{err}
+	}
+	p.to[bodies] = to
+	return to, nil
+}
+
+// file sends what is not acknowledged of one file.
+func (p *replayer) file(ctx context.Context, file spool.File) error {
+	to, err := p.table(ctx, strings.HasPrefix(filepath.Base(file.Path), "request_bodies."))
+	if err != nil {
+		return err
+	}
+	acked := acknowledged(file.Path)
+	damaged, err := spool.Blocks(file.Path, func(h *spool.Header) bool {
+		if acked[h.Seq] {
+			p.there += h.Rows
+		}
+		return !acked[h.Seq]
+	}, func(h *spool.Header, frame []byte) error {
+		s, t, err := to.Block(ctx, h, frame)
+		p.sent, p.there = p.sent+s, p.there+t
+		return err
+	})
+	for _, x := range damaged {
+		if !(file.Open && x.Torn) {
+			p.warn(fmt.Sprintf("%s: %d damaged bytes at %d are left out (%d rows of them known)", file.Path, x.Bytes, x.Offset, x.Rows))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("replay %s (%d rows sent before, %d were there; run it again): %w", filepath.Base(file.Path), p.sent, p.there, err)
+	}
+	p.progress.add(file.Bytes)
+	p.files++
+	return nil
+}
+
+// acknowledged returns the numbers of the blocks of a spool's file that were
+// stored: what its file of acknowledgements has, each with its checksum
+// (package spool). The file is small, and gone with the blocks.
+func acknowledged(path string) map[uint64]bool {
+	const bytes = 12
+	data, err := os.ReadFile(filepath.Join(filepath.Dir(path), baseName(path)+".ack"))
+	if err != nil {
+		return nil // none yet; the ids are looked up
+	}
+	acked := make(map[uint64]bool, len(data)/bytes)
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
+	for ; len(data) >= bytes; data = data[bytes:] {
+		if crc32.Checksum(data[:8], castagnoli) == binary.LittleEndian.Uint32(data[8:]) {
+			acked[binary.LittleEndian.Uint64(data)] = true
+		}
+	}
+	return acked
 }

@@ -59,6 +59,18 @@ func openTables(ctx context.Context, c *configs.ClickHouse, warn func(string)) (
 		}
 		return &table{conn: conn, database: c.Database, suffix: "_all"}, func() { _ = conn.Close() }, nil
 	}
+	all, end, err := openShards(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(all) == 1 {
+		return all[0], end, nil
+	}
+	return &shards{all, warn}, end, nil
+}
+
+// openShards connects to one server of each shard, in the order of c.Servers.
+func openShards(ctx context.Context, c *configs.ClickHouse) ([]*table, func(), error) {
 	var all []*table
 	end := func() {
 		for _, t := range all {
@@ -73,10 +85,7 @@ func openTables(ctx context.Context, c *configs.ClickHouse, warn func(string)) (
 		}
 		all = append(all, &table{conn: conn, database: c.Database})
 	}
-	if len(all) == 1 {
-		return all[0], end, nil
-	}
-	return &shards{all, warn}, end, nil
+	return all, end, nil
 }
 
 // unavailable is a store out of reach.
