@@ -27,7 +27,9 @@ func (c *command) replay() *cobra.Command {
 		Long: `Replay sends files of the request log to the configured ClickHouse: those given,
 or all of request_log.dir (or --dir) but those in quarantine, bodies included.
 Rows that any shard has already are passed over, whatever sent them, so that it
-can be run again and beside a running relay. The files stay.`,
+can be run again and beside a running relay. The files stay. Where the
+hourly rollup lacks some of the rows that were there, as after a view that
+failed, it prints the statements that make those hours of it anew.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
@@ -76,6 +78,9 @@ func (c *command) runReplay(cmd *cobra.Command, args []string) error {
 		}
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%d rows sent, %d were there already, %d files\n", p.sent, p.there, p.files)
+	if to := p.to[false]; to != nil {
+		checkRollup(ctx, p.config, tables, to.Hours(), warn)
+	}
 	return nil
 }
 

@@ -227,3 +227,46 @@ func TestReplayDoublesNothingThatTheClusterHas(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// TestReplaySaysWhatTheRollupLacks: its view failed once the rows were stored,
+// and the block was put aside. What is printed makes it whole, whatever else is
+// in those hours.
+func TestReplaySaysWhatTheRollupLacks(t *testing.T) {
+	s := chtest.Start(t)
+	c := configs.Default()
+	c.RequestLog.Dir = t.TempDir()
+	c.ClickHouse.Shards = [][]string{{s.Native}}
+	makeTables(t, s.Native, c)
+	r := recorder(c)
+	recordSome(t, r, 70)
+	eventually(t, "stored", func() bool { return r.Stats().Stored == 70 })
+	s.Query("ALTER TABLE relay.usage_1h ADD CONSTRAINT broken CHECK tenant = 'nobody'")
+	recordSome(t, r, 50)
+	eventually(t, "put aside", func() bool { return r.Stats().Quarantined == 50 })
+	_ = r.Close(0)
+	s.Query("ALTER TABLE relay.usage_1h DROP CONSTRAINT broken")
+	aside, _ := filepath.Glob(filepath.Join(c.RequestLog.Dir, "quarantine", "*"))
+	for range 2 {
+		text := replayed(t, c, aside...)
+		_, statements, _ := strings.Cut(text, "make them anew there by\n")
+		if !strings.Contains(text, "0 rows sent, 50 were there") || !strings.Contains(text, "lacks 50 rows") || strings.Count(statements, ";") != 2 {
+			t.Fatal(text)
+		}
+		for statement := range strings.SplitSeq(strings.TrimSpace(statements), ";") {
+			if statement != "" {
+				s.Query(statement)
+			}
+		}
+		if n := s.Count("SELECT sum(requests) FROM relay.usage_1h"); n != 120 {
+			t.Errorf("the rollup has %d requests of 120", n)
+		}
+		if q := s.Query("SELECT round(quantilesTDigestMerge(0.5, 0.95, 0.99)(ttft)[1]), max(max_duration_us) FROM relay.usage_1h"); q != "5000\t0" {
+			t.Errorf("the rollup has %s", q)
+		}
+		if text := replayed(t, c, aside...); strings.Contains(text, "rollup") {
+			t.Error(text)
+		}
+		s.Query("ALTER TABLE relay.usage_1h DELETE WHERE 1 SETTINGS mutations_sync = 2") // and the same rows once more
+		s.Query("INSERT INTO relay.usage_1h (hour, tenant, requests) SELECT toStartOfHour(ts), tenant, count() - 50 FROM relay.request_log GROUP BY 1, 2 SETTINGS insert_deduplicate = 0")
+	}
+}

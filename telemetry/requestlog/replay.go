@@ -22,6 +22,7 @@ type Replay struct {
 	shards []replayTable // where rows are sent
 	holds  []replayTable // together they hold every row that is stored
 	block  Block
+	hours  map[int64]bool
 }
 
 // replayTable is a table behind a connection.
@@ -35,7 +36,7 @@ type replayTable struct {
 // caller's. cluster says that each server reads the whole of a cluster, which
 // may have more shards than those; bodies, that the files are those of bodies.
 func NewReplay(ctx context.Context, shards []ReplayShard, cluster, bodies bool) (*Replay, error) {
-	r := &Replay{kind: &requestLog}
+	r := &Replay{kind: &requestLog, hours: make(map[int64]bool)}
 	if bodies {
 		r.kind = &requestBodies
 	}
@@ -68,6 +69,9 @@ func (r *Replay) Block(ctx context.Context, h *spool.Header, frame []byte) (sent
 		return 0, 0, fmt.Errorf("replay: %w", err)
 	}
 	all := r.block.Rows()
+	if rest == nil || rest.Rows() < all {
+		r.noteHours()
+	}
 	if rest == nil {
 		return 0, all, nil
 	}
@@ -111,3 +115,20 @@ func (r *Replay) missing(ctx context.Context, home int) (batch, error) {
 	}
 	return rest, nil
 }
+
+// noteHours remembers the hours of the block's rows.
+func (r *Replay) noteHours() {
+	if r.kind != &requestLog {
+		return
+	}
+	var row Row
+	for i := range r.block.Rows() {
+		r.block.Row(i, &row)
+		r.hours[row.Start/1000/3600*3600] = true
+	}
+}
+
+// Hours are those, by their beginning in Unix seconds, of blocks of which some
+// rows were stored before: by an INSERT that may have failed after the rows were
+// there and before the hourly rollup had them.
+func (r *Replay) Hours() map[int64]bool { return r.hours }
