@@ -116,7 +116,8 @@ func safe(text []byte) string {
 
 // body reads the files of bodies for those of the request with this id.
 func (d *folder) body(ctx context.Context, id [16]byte) (*requestlog.Body, error) {
-	list, err := spool.Files(filepath.Join(d.dir, requestlog.BodyFolder))
+	relist := func() ([]spool.File, error) { return spool.Files(filepath.Join(d.dir, requestlog.BodyFolder)) }
+	list, err := relist()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -130,7 +131,10 @@ func (d *folder) body(ctx context.Context, id [16]byte) (*requestlog.Body, error
 	defer r.zstd.Close()
 	began, known := idTime(id)
 	var found *requestlog.Body
-	for _, file := range list {
+	err = eachFile(list, relist, func(file spool.File) error {
+		if found != nil {
+			return nil
+		}
 		_, err := spool.Blocks(file.Path, func(h *spool.Header) bool {
 			return found == nil && (!known || h.Sealed >= began)
 		}, func(_ *spool.Header, frame []byte) error {
@@ -149,14 +153,12 @@ func (d *folder) body(ctx context.Context, id [16]byte) (*requestlog.Body, error
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if found != nil {
-			return found, nil
-		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the request log: %w", err)
 	}
-	return nil, nil
+	return found, nil
 }
 
 // body asks for the bodies of the request with this id.

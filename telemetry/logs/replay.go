@@ -72,10 +72,14 @@ func (c *command) runReplay(cmd *cobra.Command, args []string) error {
 	p := &replayer{config: &config.ClickHouse, tables: tables, to: make(map[bool]*requestlog.Replay), progress: newProgress(cmd.ErrOrStderr()), warn: warn}
 	p.progress.start(files)
 	defer p.progress.end()
-	for _, file := range files {
-		if err := p.file(ctx, file); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(args) == 0) {
-			return err
+	if len(args) > 0 { // those and no others, also where two have one name
+		for _, file := range files {
+			if err := p.file(ctx, file); err != nil {
+				return err
+			}
 		}
+	} else if err := eachFile(files, list, func(file spool.File) error { return p.file(ctx, file) }); err != nil {
+		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%d rows sent, %d were there already, %d files\n", p.sent, p.there, p.files)
 	if to := p.to[false]; to != nil {

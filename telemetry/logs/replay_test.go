@@ -202,6 +202,32 @@ func TestReplayPassesOverAcknowledgedBlocks(t *testing.T) {
 	}
 }
 
+// TestReplaySendsAFileThatIsClosedMeanwhile by a relay that keeps files.
+func TestReplaySendsAFileThatIsClosedMeanwhile(t *testing.T) {
+	s := chtest.Start(t)
+	c := configs.Default()
+	c.RequestLog.Dir = t.TempDir()
+	fill(t, c)
+	r := recorder(c)
+	recordSome(t, r, 50)
+	c.ClickHouse.Shards = [][]string{{s.Native}}
+	makeTables(t, s.Native, c)
+	s.Fault("slow", "delay", "300ms", "count", "1", "inserts", "1")
+	done := make(chan error, 1)
+	go func() {
+		for end := time.Now().Add(30 * time.Second); s.Hits() == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+		done <- r.Close(time.Second)
+	}()
+	text := replayed(t, c)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(text, "650 rows sent, 0 were there already, 2 files") {
+		t.Error(text)
+	}
+}
+
 // TestReplayDoublesNothingThatTheClusterHas: on a shard that the configuration
 // does not name. A table of another server is stood for by one of this.
 func TestReplayDoublesNothingThatTheClusterHas(t *testing.T) {

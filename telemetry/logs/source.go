@@ -162,7 +162,8 @@ func (f *filter) sealedWithin(h *spool.Header) bool {
 }
 
 // file scans one file for blocks sealed at from (Unix milliseconds) or later.
-// What is damaged in it is left out with a warning.
+// What is damaged in it is left out with a warning. The error is fs.ErrNotExist
+// where the file has been renamed or deleted since it was listed.
 func (d *folder) file(ctx context.Context, r *reader, file spool.File, f *filter, from int64, yield func(*requestlog.Row) error) error {
 	wanted := func(h *spool.Header) bool { return h.Sealed >= from && f.sealedWithin(h) }
 	damaged, err := spool.Blocks(file.Path, wanted, func(_ *spool.Header, frame []byte) error {
@@ -171,14 +172,14 @@ func (d *folder) file(ctx context.Context, r *reader, file spool.File, f *filter
 		}
 		return r.rows(frame, f, yield)
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	d.progress.add(file.Bytes)
 	for _, x := range damaged {
 		if !(file.Open && x.Torn) { // a relay is writing there
 			d.warn(fmt.Sprintf("%s: %d damaged bytes at %d are left out (%d rows of them known)", file.Path, x.Bytes, x.Offset, x.Rows))
 		}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // stored elsewhere, or dropped, since it was listed
 	}
 	return err
 }
@@ -195,14 +196,13 @@ func (d *folder) scan(ctx context.Context, f *filter, yield func(*requestlog.Row
 	defer r.zstd.Close()
 	d.progress.start(list)
 	defer d.progress.end()
-	for _, file := range list {
-		if err := d.file(ctx, r, file, f, 0, yield); err == errEnough {
-			return nil
-		} else if err != nil {
-			return err
-		}
+	err = eachFile(list, func() ([]spool.File, error) { return d.files(f) }, func(file spool.File) error {
+		return d.file(ctx, r, file, f, 0, yield)
+	})
+	if err == errEnough {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // newest reads from the newest file back. A block holds no request that began
@@ -227,9 +227,10 @@ func (d *folder) newest(ctx context.Context, f *filter, n int) ([]requestlog.Row
 			oldest = kept[0].Start
 		}
 	}
-	for _, file := range slices.Backward(list) {
+	slices.Reverse(list)
+	err = eachFile(list, func() ([]spool.File, error) { return d.files(f) }, func(file spool.File) error {
 		if file.Day != "" && file.Day < time.UnixMilli(oldest).UTC().Format(time.DateOnly) {
-			break
+			return nil
 		}
 		err := d.file(ctx, r, file, f, oldest, func(row *requestlog.Row) error {
 			if row.Start < oldest {
@@ -240,10 +241,11 @@ func (d *folder) newest(ctx context.Context, f *filter, n int) ([]requestlog.Row
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
 		trim()
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return kept, nil
 }

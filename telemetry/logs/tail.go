@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"strings"
+	"maps"
 	"time"
 
 	"streamrelay/telemetry/requestlog"
@@ -63,6 +62,10 @@ func tail(ctx context.Context, s source, f *filter, n int, follow bool, print fu
 	}
 }
 
+// forgetAfter is in how many listings in a row a file is missing before it is
+// taken for deleted: a listing may miss one that is renamed meanwhile.
+const forgetAfter = 50
+
 // follow remembers the last block of each file by its number. A file that is
 // renamed, as when it is closed, keeps its base name.
 func (d *folder) follow(ctx context.Context, f *filter, print func(*requestlog.Row) error) (func() error, error) {
@@ -70,46 +73,58 @@ func (d *folder) follow(ctx context.Context, f *filter, print func(*requestlog.R
 	if err != nil {
 		return nil, err
 	}
-	seen := make(map[string]uint64) // by base name: the highest block number
-	sizes := make(map[string]int64) // by path, to pass over what has not grown
-	look := func(print func(*requestlog.Row) error) error {
+	type mark struct {
+		seq     uint64 // the highest block number
+		path    string // where it was
+		bytes   int64  // of it then, to pass over what has not grown
+		missing int    // listings in a row
+	}
+	seen := make(map[string]*mark) // by base name
+	list := func() ([]spool.File, error) {
 		list, err := spool.Files(d.dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // no relay has begun a log there yet
+			return nil, nil // no relay has begun a log there yet
 		}
 		if err != nil {
-			return fmt.Errorf("read the request log: %w", err)
+			return nil, fmt.Errorf("read the request log: %w", err)
 		}
-		present := make(map[string]bool, len(list))
-		for _, file := range list {
-			base, _, _ := strings.Cut(filepath.Base(file.Path), ".native.")
-			present[base] = true
-			if sizes[file.Path] == file.Bytes {
-				continue
+		return list, nil
+	}
+	look := func(print func(*requestlog.Row) error) error {
+		for _, m := range seen {
+			m.missing++
+		}
+		files, err := list()
+		if err != nil {
+			return err
+		}
+		err = eachFile(files, list, func(file spool.File) error {
+			m := seen[baseName(file.Path)]
+			if m == nil {
+				m = new(mark)
+				seen[baseName(file.Path)] = m
 			}
-			sizes[file.Path] = file.Bytes
-			after := seen[base]
+			m.missing = 0
+			if m.path == file.Path && m.bytes == file.Bytes {
+				return nil
+			}
+			after := m.seq
 			_, err := spool.Blocks(file.Path, func(h *spool.Header) bool {
 				if h.Seq <= after {
 					return false
 				}
-				seen[base] = max(seen[base], h.Seq)
+				m.seq = max(m.seq, h.Seq)
 				return print != nil
 			}, func(_ *spool.Header, frame []byte) error { return r.rows(frame, f, print) })
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
+			if err == nil {
+				m.path, m.bytes = file.Path, file.Bytes
 			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		for base := range seen {
-			if !present[base] {
-				delete(seen, base)
-			}
-		}
-		for path := range sizes {
-			if base, _, _ := strings.Cut(filepath.Base(path), ".native."); !present[base] {
-				delete(sizes, path)
-			}
-		}
+		maps.DeleteFunc(seen, func(_ string, m *mark) bool { return m.missing >= forgetAfter })
 		return ctx.Err()
 	}
 	if err := look(nil); err != nil {
