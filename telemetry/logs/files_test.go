@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -77,6 +78,42 @@ func TestRenamedFilesAreReadOnce(t *testing.T) {
 	})
 	if want := []string{"dt=1/a.native.zst", "spool/1/b.native.zst", "dt=1/c.native.zst"}; err != nil || !slices.Equal(read, want) {
 		t.Errorf("%q, want %q: %v", read, want, err)
+	}
+}
+
+// busy is a log in files to which more comes before the last rows are looked for.
+type busy struct {
+	*folder
+	meanwhile func()
+}
+
+func (s *busy) newest(ctx context.Context, f *filter, n int) ([]requestlog.Row, error) {
+	s.meanwhile()
+	return s.folder.newest(ctx, f, n)
+}
+
+// TestTailPrintsOnceWhatComesWhileItBegins: between the mark of what is new and
+// the look for the last rows.
+func TestTailPrintsOnceWhatComesWhileItBegins(t *testing.T) {
+	s, r := openFiles(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	seen, flushed := make(map[[16]byte]int), 0
+	err := tail(ctx, &busy{s.(*folder), func() { recordSome(t, r, 5) }}, &filter{Tenant: "t"}, 10, true, func(row *requestlog.Row) error { seen[row.ID]++; return nil }, func() error {
+		if flushed++; flushed == 2 {
+			recordSome(t, r, 3)
+		} else if flushed == 4 {
+			cancel()
+		}
+		return nil
+	})
+	if ctx.Err() == nil || len(seen) != 13 {
+		t.Errorf("%d rows are printed, want 13: %v", len(seen), err)
+	}
+	for id, n := range seen {
+		if n > 1 {
+			t.Errorf("%x is printed %d times", id, n)
+		}
 	}
 }
 

@@ -19,11 +19,19 @@ const (
 )
 
 // tail prints the last n rows and, with follow, those that come until ctx ends.
+// Rows that come between the mark that follow sets and the look for the last
+// ones are found by both, and printed once.
 func tail(ctx context.Context, s source, f *filter, n int, follow bool, print func(*requestlog.Row) error, flush func() error) error {
 	var next func() error // prints what has come
+	printed := make(map[[16]byte]bool)
 	if follow {
 		var err error
-		if next, err = s.follow(ctx, f, print); err != nil {
+		if next, err = s.follow(ctx, f, func(r *requestlog.Row) error {
+			if printed[r.ID] {
+				return nil
+			}
+			return print(r)
+		}); err != nil {
 			return err
 		}
 	}
@@ -35,6 +43,9 @@ func tail(ctx context.Context, s source, f *filter, n int, follow bool, print fu
 		for i := range rows {
 			if err := print(&rows[i]); err != nil {
 				return err
+			}
+			if follow {
+				printed[rows[i].ID] = true
 			}
 		}
 	}
