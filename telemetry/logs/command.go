@@ -177,7 +177,8 @@ USAGE UNKNOWN counts the answers of a model for which the provider named no
 tokens, COST UNKNOWN the requests with tokens whose model has no price in the
 configuration. ERRORS are requests that did not end with completed or
 client_gone. In ClickHouse the hourly rollup is read where it knows enough;
---since and --until are then widened to whole hours. TTFT quantiles are good to
+--since and --until are then widened to whole hours; with --model, requests for
+a model that the relay did not know count for as long as their rows are kept. TTFT quantiles are good to
 1 % over files, and as ClickHouse's t-digest has them otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

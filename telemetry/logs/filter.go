@@ -155,14 +155,17 @@ func parseID(s string) (id [16]byte, ok bool) {
 
 // where is the filter as the condition of a SELECT on request_log, "" for none.
 // The relay's own id has its time in it, which spares the server other days.
-func (f *filter) where() string {
+func (f *filter) where() string { return f.whereBy("ts") }
+
+// whereBy is where with the name of the column that has the time.
+func (f *filter) whereBy(clock string) string {
 	var all []string
 	and := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if !f.From.IsZero() {
-		and("ts >= fromUnixTimestamp64Milli(%d, 'UTC')", f.From.UnixMilli())
+		and("%s >= fromUnixTimestamp64Milli(%d, 'UTC')", clock, f.From.UnixMilli())
 	}
 	if !f.To.IsZero() {
-		and("ts < fromUnixTimestamp64Milli(%d, 'UTC')", f.To.UnixMilli())
+		and("%s < fromUnixTimestamp64Milli(%d, 'UTC')", clock, f.To.UnixMilli())
 	}
 	for column, value := range map[string]string{"tenant": f.Tenant, "key_id": f.Key, "upstream": f.Upstream, "end_reason": f.End} {
 		if value != "" {

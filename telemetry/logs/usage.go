@@ -1,7 +1,6 @@
 package logs
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -115,8 +114,7 @@ func (t *table) usage(ctx context.Context, f *filter, by []string) ([]group, err
 	from, clock := t.name("request_log"), "ts"
 	where := f.where()
 	if f.wholeHours() {
-		from, clock = t.name("usage_1h"), "hour"
-		where = f.hours()
+		from, clock, where = t.hourly(f), "hour", ""
 	}
 	for i, field := range by {
 		sql := groupFields[field]
@@ -188,22 +186,6 @@ func (t *table) usage(ctx context.Context, f *filter, by []string) ([]group, err
 		return nil
 	})
 	return list, err
-}
-
-// hours is where for the hourly rollup.
-func (f *filter) hours() string {
-	rough := *f
-	rough.From, rough.To = f.From.Truncate(time.Hour), f.To
-	if !f.To.IsZero() {
-		rough.To = f.To.Add(time.Hour - 1).Truncate(time.Hour)
-	}
-	rough.Model = ""
-	where := strings.ReplaceAll(rough.where(), "ts >= fromUnixTimestamp64Milli", "hour >= fromUnixTimestamp64Milli")
-	where = strings.ReplaceAll(where, "ts < fromUnixTimestamp64Milli", "hour < fromUnixTimestamp64Milli")
-	if f.Model != "" {
-		where += cmp.Or(map[bool]string{true: " WHERE "}[where == ""], " AND ") + "model = '" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(f.Model) + "'"
-	}
-	return where
 }
 
 // sketch keeps quantiles of positive values to 1 % (buckets that grow by 2 %,
