@@ -101,6 +101,9 @@ func TestErrorsOfAStatementSayWhatToDo(t *testing.T) {
 		text  string
 	}{
 		252: {ClassRetry, "code 252"}, 241: {ClassRetry, "code 241"}, 999: {ClassRetry, "code 999"},
+		74: {ClassRetry, "code 74"}, 75: {ClassRetry, "code 75"}, 76: {ClassRetry, "code 76"},
+		499: {ClassRetry, "code 499"}, 745: {ClassRetry, "code 745"}, 1001: {ClassRetry, "code 1001"},
+		47: {ClassWait, "code 47"}, 469: {ClassPoison, "code 469"},
 		60: {ClassWait, "relay migrate"}, 81: {ClassWait, "there is no database"}, 16: {ClassWait, "lacks a column"},
 		27: {ClassPoison, "code 27"}, 53: {ClassPoison, "code 53"}, 12345: {ClassPoison, "code 12345"},
 	} {
@@ -112,5 +115,22 @@ func TestErrorsOfAStatementSayWhatToDo(t *testing.T) {
 		if class != want.class || known != (code != 12345) || !strings.Contains(conn.Explain(err).Error(), want.text) {
 			t.Errorf("%d: %v, known %t, %v", code, class, known, conn.Explain(err))
 		}
+	}
+}
+
+// TestAConstraintIsWaitedForWhereItIsTheViews: the log's own refuses rows, which
+// can hold any text; that of what a view writes to is the operator's to correct.
+func TestAConstraintIsWaitedForWhereItIsTheViews(t *testing.T) {
+	s := chtest.Start(t)
+	conn := dialed(t, s)
+	apply(t, conn, Schema{Name: "relay", Retention: day, UsageRetention: day, BodyRetention: day})
+	const insert = "INSERT INTO relay.request_log (id, ts, tenant) SELECT generateUUIDv4(), now(), ': while pushing to view relay.usage_1h_mv'"
+	for table, want := range map[string]Class{"request_log": ClassPoison, "usage_1h": ClassWait} {
+		s.Query("ALTER TABLE relay." + table + " ADD CONSTRAINT broken CHECK tenant = 'nobody'")
+		err := conn.Exec(t.Context(), insert)
+		if class, known := Classify(err); class != want || !known || Code(err) != 469 {
+			t.Errorf("of %s: %v, known %t: %v", table, class, known, err)
+		}
+		s.Query("ALTER TABLE relay." + table + " DROP CONSTRAINT broken")
 	}
 }

@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ClickHouse/ch-go"
 )
@@ -46,31 +47,38 @@ func Classify(err error) (class Class, known bool) {
 	case 0:
 		return ClassNetwork, true
 	case 3, // UNEXPECTED_END_OF_FILE
-		32,  // ATTEMPT_TO_READ_AFTER_EOF
-		159, // TIMEOUT_EXCEEDED
-		160, // TOO_SLOW
-		164, // READONLY: a replica that is being repaired, most often
-		173, // CANNOT_ALLOCATE_MEMORY
-		198, // DNS_ERROR, of a view's or a Distributed table's server
-		202, // TOO_MANY_SIMULTANEOUS_QUERIES
-		203, // NO_FREE_CONNECTION
-		209, // SOCKET_TIMEOUT
-		210, // NETWORK_ERROR
-		225, // NO_ZOOKEEPER
-		236, // ABORTED: the server is shutting down
-		241, // MEMORY_LIMIT_EXCEEDED
-		242, // TABLE_IS_READ_ONLY
-		243, // NOT_ENOUGH_SPACE
-		252, // TOO_MANY_PARTS
-		279, // ALL_CONNECTION_TRIES_FAILED
-		285, // TOO_FEW_LIVE_REPLICAS
-		286, // UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
-		319, // UNKNOWN_STATUS_OF_INSERT
-		394, // QUERY_WAS_CANCELLED
-		425, // SYSTEM_ERROR
-		999: // KEEPER_EXCEPTION
+		32,   // ATTEMPT_TO_READ_AFTER_EOF
+		74,   // CANNOT_READ_FROM_FILE_DESCRIPTOR
+		75,   // CANNOT_WRITE_TO_FILE_DESCRIPTOR: its disk is full, most often
+		76,   // CANNOT_OPEN_FILE
+		159,  // TIMEOUT_EXCEEDED
+		160,  // TOO_SLOW
+		164,  // READONLY: a replica that is being repaired, most often
+		173,  // CANNOT_ALLOCATE_MEMORY
+		198,  // DNS_ERROR, of a view's or a Distributed table's server
+		202,  // TOO_MANY_SIMULTANEOUS_QUERIES
+		203,  // NO_FREE_CONNECTION
+		209,  // SOCKET_TIMEOUT
+		210,  // NETWORK_ERROR
+		225,  // NO_ZOOKEEPER
+		236,  // ABORTED: the server is shutting down
+		241,  // MEMORY_LIMIT_EXCEEDED
+		242,  // TABLE_IS_READ_ONLY
+		243,  // NOT_ENOUGH_SPACE
+		252,  // TOO_MANY_PARTS
+		279,  // ALL_CONNECTION_TRIES_FAILED
+		285,  // TOO_FEW_LIVE_REPLICAS
+		286,  // UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+		319,  // UNKNOWN_STATUS_OF_INSERT
+		394,  // QUERY_WAS_CANCELLED
+		425,  // SYSTEM_ERROR
+		499,  // S3_ERROR
+		745,  // SERVER_OVERLOADED
+		999,  // KEEPER_EXCEPTION
+		1001: // STD_EXCEPTION: of the system below, such as of a full disk
 		return ClassRetry, true
 	case 16, // NO_SUCH_COLUMN_IN_TABLE
+		47,  // UNKNOWN_IDENTIFIER, of a view: the INSERT itself names only columns that are there
 		60,  // UNKNOWN_TABLE
 		81,  // UNKNOWN_DATABASE
 		192, // UNKNOWN_USER
@@ -80,20 +88,31 @@ func Classify(err error) (class Class, known bool) {
 		497, // ACCESS_DENIED
 		516: // AUTHENTICATION_FAILED
 		return ClassWait, true
+	case 469: // VIOLATED_CONSTRAINT
+		if ofView(err) {
+			return ClassWait, true // the log's table takes the block
+		}
+		return ClassPoison, true
 	case 6, // CANNOT_PARSE_TEXT
 		27,  // CANNOT_PARSE_INPUT_ASSERTION_FAILED
 		33,  // CANNOT_READ_ALL_DATA
-		47,  // UNKNOWN_IDENTIFIER, such as of a broken view
 		53,  // TYPE_MISMATCH
 		70,  // CANNOT_CONVERT_TYPE
 		117, // INCORRECT_DATA
 		261, // UNKNOWN_BLOCK_INFO_FIELD
 		349, // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
-		469, // VIOLATED_CONSTRAINT
 		691: // UNKNOWN_ELEMENT_OF_ENUM
 		return ClassPoison, true
 	}
 	return ClassPoison, false
+}
+
+// ofView reports whether an exception comes from a view of the table that was
+// inserted into, or from what the view writes to. The server says so at the
+// message's end; before it there may be values of a row, quoted.
+func ofView(err error) bool {
+	e, _ := ch.AsException(err)
+	return strings.Contains(e.Message[strings.LastIndexByte(e.Message, '\'')+1:], ": while pushing to view ")
 }
 
 // Explain turns the exception of a statement on the log's table into the

@@ -31,6 +31,7 @@ type block struct {
 	tried    time.Time        // first attempt; zero: none
 	inserted map[string]int64 // of the server's counters, before the first attempt
 	attempts int
+	unknown  int // of the attempts, those refused with a code that nothing is known of
 }
 
 // gone reports whether nothing of x is left. Its rows are counted then.

@@ -14,8 +14,8 @@ import (
 const (
 	// liveBlocks may wait in memory for one sender. What is more waits in files.
 	liveBlocks = 2
-	// guesses is how often a block is tried that the server refuses with a
-	// code that nothing is known of.
+	// guesses is how often the server may refuse a block with a code that
+	// nothing is known of.
 	guesses = 5
 	// A replayed block is followed by a pause as long as it took, while live
 	// blocks have come within this time: at most half of a sender is replay's.
@@ -208,8 +208,10 @@ func (s *sender) deliver(x *block) bool {
 		switch {
 		case class == clickhouse.ClassPoison && x.attempts == before: // of another statement: the block is not at fault
 			class = clickhouse.ClassWait
-		case !known && x.attempts < guesses:
-			class = clickhouse.ClassRetry
+		case !known:
+			if x.unknown++; x.unknown < guesses {
+				class = clickhouse.ClassRetry
+			}
 		}
 		s.p.stats.insertErrors[class].Add(1)
 		if class == clickhouse.ClassPoison || errors.Is(err, errBlock) {
