@@ -9,6 +9,7 @@ import (
 
 	"streamrelay/configs"
 	"streamrelay/telemetry/clickhouse"
+	"streamrelay/telemetry/spool"
 )
 
 const (
@@ -50,6 +51,8 @@ type sender struct {
 	liveAt   time.Time
 	replayAt time.Time
 	crowd    crowd
+	off      map[*spool.Block]bool // not to be taken from the spool before offUntil
+	offUntil time.Time
 }
 
 func newSender(p *pipe, addresses []string, c *configs.ClickHouse) *sender {

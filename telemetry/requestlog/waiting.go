@@ -31,7 +31,10 @@ func (s *sender) fromSpool() *block {
 	if folder == nil {
 		return nil
 	}
-	b := folder.Take(func(b *spool.Block) bool { return s.mine(b.Target) })
+	if len(s.off) > 0 && time.Now().After(s.offUntil) {
+		s.off = nil
+	}
+	b := folder.Take(func(b *spool.Block) bool { return s.mine(b.Target) && !s.off[b] })
 	if b == nil {
 		return nil
 	}

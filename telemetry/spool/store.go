@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,6 +93,7 @@ func Holds(root string) bool {
 func (s *Folder) Quarantine(name string, h Header, frame []byte) (string, error) {
 	s.mu.Lock()
 	h.Seq, h.Sealed = 1, s.o.Now().UnixMilli()
+	sync := s.o.Fsync != FsyncNever
 	s.mu.Unlock()
 	data, err := appendHeader(nil, &h, frame)
 	if err != nil {
@@ -102,8 +104,21 @@ func (s *Folder) Quarantine(name string, h Header, frame []byte) (string, error)
 		return "", fmt.Errorf("write quarantine: %w", err)
 	}
 	path := filepath.Join(dir, name+ending)
-	if err := os.WriteFile(path, append(data, frame...), 0o600); err != nil {
-		return "", fmt.Errorf("write quarantine: %w", err)
+	if err := writeFile(path, append(data, frame...), sync); err != nil {
+		return "", fmt.Errorf("write quarantine: %w", errors.Join(err, remove(path))) // no half of it
 	}
 	return path, nil
+}
+
+// writeFile writes a file that the spool's copy is then given up for.
+func writeFile(path string, data []byte, sync bool) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil || !sync {
+		return err
+	}
+	return f.Sync()
 }
