@@ -82,11 +82,11 @@ func (s *Folder) roomLocked(now time.Time, n int64) error {
 	if s.o.Store {
 		return nil // pruned as a whole, by Tick
 	}
+	if s.beside > 0 && s.spooled()+s.beside+n > s.o.MaxBytes && now.Sub(s.pruned) >= time.Second {
+		s.prune(now, n)
+	}
 	for {
-		total := int64(0)
-		for _, f := range s.files {
-			total += f.size
-		}
+		total := s.spooled()
 		if total+n <= s.o.MaxBytes {
 			return nil
 		}
@@ -201,9 +201,7 @@ func (s *Folder) Tick() error {
 	}
 	if !now.Before(s.adoptDue) {
 		s.adopt()
-		if s.o.Store {
-			s.pruneStore(now)
-		}
+		s.prune(now, 0)
 		s.publish()
 	}
 	if !s.o.Store && s.o.MaxAge > 0 {

@@ -77,6 +77,8 @@ type Folder struct {
 	buf      []byte
 	closed   bool
 	adoptDue time.Time
+	beside   int64 // bytes of the root that prune found beside the spools and left
+	pruned   time.Time
 }
 
 // DropReason says why rows of sealed blocks were given up.

@@ -1,0 +1,76 @@
+package spool
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// putAside puts a block of a row aside, as if at at.
+func putAside(t *testing.T, s *Folder, i int, at time.Time) {
+	t.Helper()
+	path, err := s.Quarantine(fmt.Sprintf("request_log.v1.boot1-%d", i), Header{Rows: 1, Token: fmt.Sprintf("boot1/%d", i)}, Pack(nil, content(i), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func asideLeft(t *testing.T, root string) (files, bytes int64) {
+	t.Helper()
+	for _, f := range (&Folder{root: root}).aside() {
+		files++
+		bytes += f.bytes
+	}
+	return files, bytes
+}
+
+func TestWhatWasPutAsideGoesByAgeAndIsCounted(t *testing.T) {
+	for _, store := range []bool{false, true} {
+		root, now := t.TempDir(), time.Now()
+		s := open(t, root, func(o *Options) { o.Store, o.MaxAge, o.Now = store, 48*time.Hour, func() time.Time { return now } })
+		putAside(t, s, 0, now.Add(-49*time.Hour))
+		putAside(t, s, 1, now.Add(-47*time.Hour))
+		if err := s.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(31 * time.Second)
+		if err := s.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := asideLeft(t, root); n != 1 || s.Dropped(DropAge) != 1 || s.Dropped(DropFull) != 0 {
+			t.Errorf("store %t: %d files left, %d rows dropped for their age, %d for room", store, n, s.Dropped(DropAge), s.Dropped(DropFull))
+		}
+	}
+}
+
+// TestWhatWasPutAsideSharesTheRoomAndGoesFirst: what waits can still be sent.
+func TestWhatWasPutAsideSharesTheRoomAndGoesFirst(t *testing.T) {
+	root, now := t.TempDir(), time.Now()
+	s := open(t, root, func(o *Options) { o.MaxBytes, o.FileBytes, o.Now = 20_000, 4000, func() time.Time { return now } })
+	for i := range 60 {
+		putAside(t, s, i, now)
+		now = now.Add(time.Second)
+	}
+	n, bytes := asideLeft(t, root)
+	if bytes > 20_000 || n == 0 || int64(s.Dropped(DropFull)) != 60-n {
+		t.Fatalf("%d files with %d bytes left, %d rows dropped", n, bytes, s.Dropped(DropFull))
+	}
+	if left := (&Folder{root: root}).aside(); filepath.Base(left[0].path) != fmt.Sprintf("request_log.v1.boot1-%d%s", 60-n, ending) {
+		t.Errorf("the oldest left is %s", left[0].path)
+	}
+	for i := range 12 {
+		put(t, s, i)
+		now = now.Add(time.Second)
+		if _, bytes = asideLeft(t, root); bytes+s.Bytes() > 20_000 {
+			t.Fatalf("%d bytes put aside, %d wait", bytes, s.Bytes())
+		}
+	}
+	if left, _ := asideLeft(t, root); left == n || left == 0 || s.Waiting() != 12*13/2 || int64(s.Dropped(DropFull)) != 60-left {
+		t.Errorf("%d files left of %d, %d rows wait, %d dropped", left, n, s.Waiting(), s.Dropped(DropFull))
+	}
+}
