@@ -39,7 +39,7 @@ func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 	s := chtest.Start(t)
 	conn := dialed(t, s)
 	schema := Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day, BodyRetention: 7 * day}
-	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies" {
+	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies request_log_cost" {
 		t.Errorf("applied %s", got)
 	}
 	if got := apply(t, conn, schema); len(got) != 0 {
@@ -52,7 +52,7 @@ func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 	if got := apply(t, conn, schema); len(got) != 0 {
 		t.Errorf("applied again: %q", got)
 	}
-	if got := s.Query("SELECT count(), uniqExact(version) FROM relay.schema_migrations"); got != "7\t7" {
+	if got := s.Query("SELECT count(), uniqExact(version) FROM relay.schema_migrations"); got != "8\t8" {
 		t.Errorf("written down: %s", got)
 	}
 	s.Query("ALTER TABLE relay.schema_migrations UPDATE checksum = 'x' WHERE version = 3 SETTINGS mutations_sync = 1")
@@ -66,7 +66,7 @@ func TestMigrationsAreAppliedOnceAndFollowTheConfiguredRetention(t *testing.T) {
 func TestClusterStatementsAreParsedByTheEngine(t *testing.T) {
 	s := chtest.Start(t)
 	list, err := Schema{Name: "re`lay", Cluster: "main", Retention: day, UsageRetention: day, BodyRetention: day}.Migrations()
-	if err != nil || len(list) != 11 {
+	if err != nil || len(list) != 13 {
 		t.Fatalf("%d statements: %v", len(list), err)
 	}
 	for _, m := range list {
@@ -127,10 +127,10 @@ func TestATableThatHasGoneIsMadeAgain(t *testing.T) {
 	schema := Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day, BodyRetention: 7 * day}
 	apply(t, conn, schema)
 	for _, c := range []struct{ drop, want string }{
-		{"DROP TABLE relay.request_log", "request_log request_log_tries"},
+		{"DROP TABLE relay.request_log", "request_log request_log_tries request_log_cost"},
 		{"DROP VIEW relay.usage_1h_mv", "usage_1h_mv"},
 		{"DROP TABLE relay.request_bodies", "request_bodies"},
-		{"DROP TABLE relay.schema_migrations", "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies"},
+		{"DROP TABLE relay.schema_migrations", "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies request_log_cost"},
 	} {
 		s.Query(c.drop)
 		if got := strings.Join(apply(t, conn, schema), " "); got != c.want {
@@ -157,7 +157,17 @@ func TestATableOfSomebodyElsesIsNotTakenForTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Query("RENAME TABLE relay.request_log TO relay.theirs")
-	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies" {
+	if got := strings.Join(apply(t, conn, schema), " "); got != "database schema_migrations request_log usage_1h usage_1h_mv request_log_tries request_bodies request_log_cost" {
 		t.Errorf("applied %s", got)
+	}
+}
+
+func TestEveryCostIsThereInDollars(t *testing.T) {
+	s := chtest.Start(t)
+	apply(t, dialed(t, s), Schema{Name: "relay", Retention: 90 * day, UsageRetention: 1095 * day, BodyRetention: 7 * day})
+	s.Query("INSERT INTO relay.request_log (id, ts, tenant, cost_nano) SELECT generateUUIDv4(), now(), 'a', arrayJoin([NULL, 1, 9223372036, 10000000001, 9223372036854775807])")
+	const want = "0,0.000000001,9.223372036,10.000000001,9223372036.854775807"
+	if got, err := s.Try("SELECT arrayStringConcat(groupArray(toString(cost_usd)), ',') FROM (SELECT cost_usd FROM relay.request_log ORDER BY cost_nano NULLS FIRST)"); err != nil || got != want {
+		t.Errorf("%q, want %q: %v", got, want, err)
 	}
 }
