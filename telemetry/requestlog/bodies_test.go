@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"streamrelay/configs"
 	"streamrelay/telemetry"
 	"streamrelay/telemetry/clickhouse/chtest"
+	"streamrelay/telemetry/spool"
 )
 
 // bodyStats are those of bodies.
@@ -149,6 +152,39 @@ func TestWithoutTheirTableBodiesWaitAndRowsDoNot(t *testing.T) {
 		t.Error(err)
 	}
 	wantBodies(t, s, 50, func(int) bool { return true })
+}
+
+// TestBodiesGoByAgeAlsoWhereNobodyKeepsThemAnyMore: after a restart, with files
+// as the log and with ClickHouse.
+func TestBodiesGoByAgeAlsoWhereNobodyKeepsThemAnyMore(t *testing.T) {
+	for _, address := range []string{"", "127.0.0.1:1"} {
+		o := options()
+		o.Files.Dir, o.Files.Bodies, o.Files.BodyRetention, o.Interval = t.TempDir(), "all", 24*time.Hour, 10*time.Millisecond
+		r := New(o)
+		r.Append(said(0))
+		if err := r.Close(time.Second); err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(o.Files.Dir, BodyFolder)
+		files, err := spool.Files(dir)
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%v %v", files, err)
+		}
+		if err := os.Rename(filepath.Dir(files[0].Path), filepath.Join(dir, "dt=2025-01-01")); err != nil {
+			t.Fatal(err)
+		}
+		o.Files.Bodies, o.ClickHouse.Address = "off", address
+		r = New(o)
+		if p := r.bodiesLog; p != nil {
+			p.ask(func() { p.seal.behind = true; p.seal.keep() }) // as after 30 seconds
+		}
+		if err := r.Close(time.Second); err != nil {
+			t.Error(err)
+		}
+		if files, _ = spool.Files(dir); len(files) > 0 {
+			t.Errorf("with ClickHouse at %q: %s is still there", address, files[0].Path)
+		}
+	}
 }
 
 func TestBodiesThatFindNoRoomAreCountedAndDoNotWait(t *testing.T) {

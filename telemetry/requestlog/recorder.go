@@ -108,11 +108,11 @@ func New(o Options) *Recorder {
 	return r
 }
 
-// wantBodies begins to keep bodies where that is asked for, or where some of an
-// earlier time wait. What has begun goes on until Close: with bodies off it has
-// nothing to do but to bring what waits.
+// wantBodies begins to keep bodies where that is asked for, or where there are
+// some of an earlier time. What has begun goes on until Close: with bodies off it
+// has nothing to do but to bring what waits, and to delete what is too old.
 func (r *Recorder) wantBodies(files *configs.RequestLog, clickhouse *configs.ClickHouse) {
-	if r.bodiesLog != nil || !files.WithBodies() && !(clickhouse.Enabled() && spool.Holds(requestBodies.dir(files))) {
+	if r.bodiesLog != nil || !files.WithBodies() && (files.Dir == "" || !spool.Holds(requestBodies.dir(files))) {
 		return
 	}
 	p := new(pipe)

@@ -58,28 +58,43 @@ type asideFile struct {
 	at    time.Time // when it was put there
 }
 
-// aside lists what was put aside, oldest first.
-func (s *Folder) aside() (list []asideFile) {
-	entries, _ := os.ReadDir(filepath.Join(s.root, asideFolder))
+// asideFiles lists what was put aside, oldest first.
+func asideFiles(root string) (list []asideFile) {
+	entries, _ := os.ReadDir(filepath.Join(root, asideFolder))
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() || !strings.HasSuffix(e.Name(), ending) {
 			continue // deleted in between, or none of ours
 		}
-		list = append(list, asideFile{filepath.Join(s.root, asideFolder, e.Name()), info.Size(), info.ModTime()})
+		list = append(list, asideFile{filepath.Join(root, asideFolder, e.Name()), info.Size(), info.ModTime()})
 	}
 	slices.SortFunc(list, func(a, b asideFile) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.path, b.path)) })
 	return list
 }
 
-// dropAside deletes a file of quarantine/ and counts its rows, which nobody has
-// any more.
-func (s *Folder) dropAside(f *asideFile, why DropReason) error {
-	rows := 0
-	_, _ = Blocks(f.path, func(h *Header) bool { rows += h.Rows; return false }, nil)
-	if err := remove(f.path); err != nil {
-		return err
+// pruneAside deletes what was put aside longer ago than MaxAge and the oldest of
+// it beyond room bytes, and returns how many bytes are left. Its rows are counted:
+// nobody has them any more.
+func (s *Folder) pruneAside(now time.Time, room int64) (bytes int64) {
+	list := asideFiles(s.root)
+	for i := range list {
+		bytes += list[i].bytes
 	}
-	s.drop(rows, why, fmt.Sprintf("%d rows that ClickHouse did not take were dropped with the oldest file of quarantine/ (%s): replay or delete what is there, or raise request_log.max_bytes or retention", rows, why))
-	return nil
+	for i := range list {
+		f, why := &list[i], DropFull
+		if s.o.MaxAge > 0 && f.at.Before(now.Add(-s.o.MaxAge)) {
+			why = DropAge
+		} else if bytes <= room {
+			break
+		}
+		rows := 0
+		_, _ = Blocks(f.path, func(h *Header) bool { rows += h.Rows; return false }, nil)
+		if err := remove(f.path); err != nil {
+			s.o.Warn(fmt.Sprintf("delete %s: %v", f.path, err))
+			continue
+		}
+		bytes -= f.bytes
+		s.drop(rows, why, fmt.Sprintf("%d rows that ClickHouse did not take were dropped with the oldest file of quarantine/ (%s): replay or delete what is there, or raise request_log.max_bytes or retention", rows, why))
+	}
+	return bytes
 }

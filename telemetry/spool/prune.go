@@ -4,71 +4,70 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
 // prune deletes what is older than MaxAge, and the oldest until room more bytes
-// fit in MaxBytes: first what was put aside, which nobody takes by itself, then,
-// of a store, the days. It reads folders: Append calls it only for room.
+// fit in MaxBytes: first what was put aside, which nobody takes by itself, then
+// the days, of which a spool may have some of a time when it was a store. It
+// reads folders: Append calls it only for room.
 func (s *Folder) prune(now time.Time, room int64) {
-	s.pruned, s.beside = now, 0
+	s.pruned = now
 	list, err := Files(s.root)
 	if err != nil {
 		return
 	}
-	aside := s.aside()
-	total, files := int64(0), int64(0)
+	days := slices.DeleteFunc(slices.Clone(list), func(f File) bool { return f.Day == "" })
+	files, spooled := len(list)-len(days), s.spooled()
+	if s.o.Store { // all of it is one log, also what other processes write
+		spooled = bytesOf(list) - bytesOf(days)
+	}
+	room = s.o.MaxBytes - room - spooled
+	aside := s.pruneAside(now, room-bytesOf(days))
+	days = s.pruneDays(days, now, room-aside)
+	s.beside = aside + bytesOf(days)
 	if s.o.Store {
-		for _, f := range list {
-			total += f.Bytes
-			files++
-		}
-	} else {
-		total = s.spooled()
+		s.bytes.Store(spooled + bytesOf(days))
+		s.nFiles.Store(int64(files + len(days)))
 	}
-	for i := range aside {
-		s.beside += aside[i].bytes
-	}
-	for i := range aside {
-		f, why := &aside[i], DropFull
-		if s.o.MaxAge > 0 && f.at.Before(now.Add(-s.o.MaxAge)) {
-			why = DropAge
-		} else if total+s.beside+room <= s.o.MaxBytes {
-			break
-		}
-		if err := s.dropAside(f, why); err != nil {
-			s.o.Warn(fmt.Sprintf("delete %s: %v", f.path, err))
-			continue
-		}
-		s.beside -= f.bytes
-	}
-	if !s.o.Store {
-		return
-	}
+}
+
+// pruneDays deletes the days beyond MaxAge and the oldest files beyond room
+// bytes, and returns those that are left.
+func (s *Folder) pruneDays(list []File, now time.Time, room int64) (left []File) {
 	oldest := ""
 	if s.o.MaxAge > 0 {
 		oldest = now.Add(-s.o.MaxAge).UTC().Format("2006-01-02")
 	}
+	bytes := bytesOf(list)
 	for _, f := range list {
-		if f.Day == "" || !(f.Day < oldest || total+s.beside+room > s.o.MaxBytes) {
+		if f.Day >= oldest && bytes <= room {
+			left = append(left, f)
 			continue
 		}
 		if err := remove(f.Path); err != nil {
 			s.o.Warn(fmt.Sprintf("delete %s: %v", f.Path, err))
+			left = append(left, f)
 			continue
 		}
 		_ = os.Remove(filepath.Dir(f.Path)) // the day's last file takes its folder away
-		total -= f.Bytes
-		files--
+		bytes -= f.Bytes
 	}
-	s.bytes.Store(total)
-	s.nFiles.Store(files)
+	return left
+}
+
+func bytesOf(list []File) (n int64) {
+	for _, f := range list {
+		n += f.Bytes
+	}
+	return n
 }
 
 // spooled is how many bytes the files of this process's folder have.
-func (s *Folder) spooled() (total int64) {
+func (s *Folder) spooled() (n int64) {
 	for _, f := range s.files {
-		total += f.size
+		n += f.size
 	}
-	return total
+	return n
 }

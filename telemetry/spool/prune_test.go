@@ -22,7 +22,7 @@ func putAside(t *testing.T, s *Folder, i int, at time.Time) {
 
 func asideLeft(t *testing.T, root string) (files, bytes int64) {
 	t.Helper()
-	for _, f := range (&Folder{root: root}).aside() {
+	for _, f := range asideFiles(root) {
 		files++
 		bytes += f.bytes
 	}
@@ -60,7 +60,7 @@ func TestWhatWasPutAsideSharesTheRoomAndGoesFirst(t *testing.T) {
 	if bytes > 20_000 || n == 0 || int64(s.Dropped(DropFull)) != 60-n {
 		t.Fatalf("%d files with %d bytes left, %d rows dropped", n, bytes, s.Dropped(DropFull))
 	}
-	if left := (&Folder{root: root}).aside(); filepath.Base(left[0].path) != fmt.Sprintf("request_log.v1.boot1-%d%s", 60-n, ending) {
+	if left := asideFiles(root); filepath.Base(left[0].path) != fmt.Sprintf("request_log.v1.boot1-%d%s", 60-n, ending) {
 		t.Errorf("the oldest left is %s", left[0].path)
 	}
 	for i := range 12 {
@@ -72,5 +72,68 @@ func TestWhatWasPutAsideSharesTheRoomAndGoesFirst(t *testing.T) {
 	}
 	if left, _ := asideLeft(t, root); left == n || left == 0 || s.Waiting() != 12*13/2 || int64(s.Dropped(DropFull)) != 60-left {
 		t.Errorf("%d files left of %d, %d rows wait, %d dropped", left, n, s.Waiting(), s.Dropped(DropFull))
+	}
+}
+
+// TestDaysOfATimeAsAStoreGoByAgeAndRoom: the folder is a spool again.
+func TestDaysOfATimeAsAStoreGoByAgeAndRoom(t *testing.T) {
+	root, now := t.TempDir(), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	change := func(store bool, boot string) func(*Options) {
+		return func(o *Options) {
+			o.Store, o.Boot, o.MaxAge, o.MaxBytes, o.Now = store, boot, 72*time.Hour, 40_000, func() time.Time { return now }
+		}
+	}
+	s := open(t, root, change(true, "boot1"))
+	for i := range 8 { // two a day
+		put(t, s, i)
+		now = now.Add(12 * time.Hour)
+		if err := s.Tick(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	days := func() (n int, bytes int64) {
+		t.Helper()
+		list, err := Files(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range list {
+			if f.Day != "" {
+				n++
+				bytes += f.Bytes
+			}
+		}
+		return n, bytes
+	}
+	s = open(t, root, change(false, "boot2"))
+	before, _ := days()
+	rows := int64(0)
+	for i := 0; ; i++ { // blocks that wait make room
+		put(t, s, i)
+		rows += int64(i) + 1
+		now = now.Add(time.Second)
+		if err := s.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		n, bytes := days()
+		if i > 32 && bytes+s.Bytes() > 40_000 { // looked at once at least
+			t.Fatalf("%d bytes of days beside %d that wait", bytes, s.Bytes())
+		}
+		if n < before-2 {
+			break
+		}
+	}
+	if s.Waiting() != rows {
+		t.Errorf("%d rows of %d wait", s.Waiting(), rows)
+	}
+	now = now.Add(4 * 24 * time.Hour)
+	if err := s.Tick(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := days(); n != 0 {
+		t.Errorf("%d files of days are there after four days, with a retention of three", n)
 	}
 }

@@ -72,8 +72,9 @@ func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// Holds reports whether blocks wait in the spools of a log's folder.
+// Holds reports whether a log's folder has files of rows: of days, in spools, or
+// put aside.
 func Holds(root string) bool {
-	places, _ := filepath.Glob(filepath.Join(escapeGlob(root), spoolFolder, "*"))
-	return slices.ContainsFunc(places, holdsFiles)
+	files, _ := Files(root)
+	return len(files) > 0 || len(asideFiles(root)) > 0
 }
