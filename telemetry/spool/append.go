@@ -204,7 +204,7 @@ func (s *Folder) Tick() error {
 		s.prune(now, 0)
 		s.publish()
 	}
-	if !s.o.Store && s.o.MaxAge > 0 {
+	if s.o.MaxAge > 0 { // of a store, what waits of a time when it was a spool
 		old := now.Add(-s.o.MaxAge).UnixMilli()
 		for len(s.files) > 0 && s.files[0] != s.active {
 			f := s.files[0]

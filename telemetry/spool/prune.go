@@ -9,9 +9,10 @@ import (
 )
 
 // prune deletes what is older than MaxAge, and the oldest until room more bytes
-// fit in MaxBytes: first what was put aside, which nobody takes by itself, then
-// the days, of which a spool may have some of a time when it was a store. It
-// reads folders: Append calls it only for room.
+// fit in MaxBytes: first what was put aside, which nobody takes by itself, then,
+// of a store, what waits of a time when it was a spool, then the days, of which a
+// spool may have some of a time when it was a store. It reads folders: Append
+// calls it only for room.
 func (s *Folder) prune(now time.Time, room int64) {
 	s.pruned = now
 	list, err := Files(s.root)
@@ -25,6 +26,13 @@ func (s *Folder) prune(now time.Time, room int64) {
 	}
 	room = s.o.MaxBytes - room - spooled
 	aside := s.pruneAside(now, room-bytesOf(days))
+	if s.o.Store {
+		for len(s.files) > 0 && s.files[0] != s.active && aside+bytesOf(days) > room {
+			f := s.files[0]
+			s.dropFileLocked(f, DropFull)
+			room, spooled, files = room+f.size, spooled-f.size, files-1
+		}
+	}
 	days = s.pruneDays(days, now, room-aside)
 	s.beside = aside + bytesOf(days)
 	if s.o.Store {

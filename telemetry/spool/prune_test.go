@@ -137,3 +137,61 @@ func TestDaysOfATimeAsAStoreGoByAgeAndRoom(t *testing.T) {
 		t.Errorf("%d files of days are there after four days, with a retention of three", n)
 	}
 }
+
+// TestWhatWaitsGoesBeforeTheDaysOfAStore: a spool that was full when the folder
+// became the log leaves it room, and goes by its age.
+func TestWhatWaitsGoesBeforeTheDaysOfAStore(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		root, now := t.TempDir(), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+		var said []string
+		o := Options{
+			MaxBytes: 4000, MaxAge: 48 * time.Hour, Now: func() time.Time { return now }, Fsync: FsyncNever,
+			Warn: func(text string) { said = append(said, text) },
+		}
+		spool := func(p *Options) { o.Prefix, o.Boot = p.Prefix, "boot1"; *p = o }
+		s := open(t, root, spool)
+		for i := 0; s.Dropped(DropFull) == 0; i++ {
+			put(t, s, i)
+			now = now.Add(11 * time.Second)
+		}
+		waiting, dropped := s.Waiting(), s.Dropped(DropFull)
+		o.Store = true
+		if restart {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, root, func(p *Options) { spool(p); p.Boot = "boot2" })
+			dropped = 0
+		} else if err := s.Configure(o); err != nil {
+			t.Fatal(err)
+		}
+		said, now = nil, now.Add(time.Minute) // a word a minute
+		for i := range 5 {
+			put(t, s, 100+i)
+			now = now.Add(61 * time.Minute)
+			if err := s.Tick(); err != nil { // closes the file and prunes
+				t.Fatal(err)
+			}
+		}
+		list, err := Files(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		days := 0
+		for _, f := range list {
+			if f.Day != "" {
+				days++
+			}
+		}
+		if days != 5 || bytesOf(list) > 4000 || len(list) == days || int64(s.Dropped(DropFull)-dropped) != waiting-s.Waiting() || len(said) == 0 {
+			t.Errorf("restart %t: %d files of days of %d, %d bytes, %d rows of %d wait, %d dropped; said %q", restart, days, len(list), bytesOf(list), s.Waiting(), waiting, s.Dropped(DropFull)-dropped, said)
+		}
+		waiting, now = s.Waiting(), now.Add(48*time.Hour)
+		if err := s.Tick(); err != nil {
+			t.Fatal(err)
+		}
+		if s.Waiting() != 0 || int64(s.Dropped(DropAge)) != waiting {
+			t.Errorf("restart %t: %d rows wait two days later, %d of %d dropped for their age", restart, s.Waiting(), s.Dropped(DropAge), waiting)
+		}
+	}
+}
