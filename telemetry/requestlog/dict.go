@@ -85,9 +85,10 @@ func (d *dict) learn(v string) uint16 {
 }
 
 // Reset takes the rows away. The values stay, for the next block's rows are
-// most often like these, unless they are many more than the rows need.
+// most often like these, unless they are many more than the rows need, or as many
+// as there may be: nothing new would be known any more.
 func (d *dict) Reset() {
-	if len(d.values) > 64 && len(d.values) > len(d.keys) || len(d.values) > 4096 {
+	if len(d.values) > 64 && len(d.values) > len(d.keys) || len(d.values) > 4096 || len(d.values) >= d.limit {
 		d.clear()
 	}
 	d.keys = d.keys[:0]
