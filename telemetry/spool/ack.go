@@ -28,6 +28,9 @@ func (s *Folder) Take(suits func(*Block) bool) *Block {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.files {
+		if f.store {
+			continue
+		}
 		f.first()
 		for _, b := range f.blocks[f.head:] {
 			if b.state == stateWaiting && suits(b) {

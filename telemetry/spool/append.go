@@ -1,9 +1,12 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -66,7 +69,7 @@ func (s *Folder) createLocked(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.active = &file{path: path, base: base, f: f, opened: now}
+	s.active = &file{path: path, base: base, f: f, opened: now, store: s.o.Store}
 	s.files = append(s.files, s.active)
 	return nil
 }
@@ -74,6 +77,9 @@ func (s *Folder) createLocked(now time.Time) error {
 // roomLocked closes the active file where it is due, and drops the oldest
 // files until n more bytes fit.
 func (s *Folder) roomLocked(now time.Time, n int64) error {
+	if !s.o.Store && n > s.o.MaxBytes {
+		return ErrFull
+	}
 	if s.dueLocked(now, n) {
 		if err := s.rotateLocked(); err != nil {
 			return fmt.Errorf("close spool file: %w", err)
@@ -86,12 +92,8 @@ func (s *Folder) roomLocked(now time.Time, n int64) error {
 		s.prune(now, n)
 	}
 	for {
-		total := s.spooled()
-		if total+n <= s.o.MaxBytes {
+		if s.spooled()+n <= s.o.MaxBytes {
 			return nil
-		}
-		if total == 0 {
-			return ErrFull
 		}
 		oldest := s.files[0]
 		if oldest != s.active {
@@ -108,7 +110,7 @@ func (s *Folder) dueLocked(now time.Time, n int64) bool {
 		return false
 	}
 	return a.size+n > s.o.FileBytes || now.Sub(a.opened) >= s.o.FileAge ||
-		s.o.Store && now.UTC().YearDay() != a.opened.UTC().YearDay()
+		a.store && now.UTC().YearDay() != a.opened.UTC().YearDay()
 }
 
 // rotateLocked closes the active file. Where every block of it has been
@@ -133,25 +135,44 @@ func (s *Folder) rotateLocked() error {
 		s.publish()
 		return nil
 	}
-	s.active = nil
-	defer a.f.Close()
+	s.active, s.dirty = nil, false
+	return s.finishLocked(a)
+}
+
+// finishLocked closes a file that nothing more is appended to and gives it its
+// name. Where that fails, Tick tries again.
+func (s *Folder) finishLocked(a *file) error {
+	f := a.f
+	a.f = nil
+	if f == nil {
+		var err error
+		if f, err = os.OpenFile(a.path, os.O_RDWR, 0); errors.Is(err, fs.ErrNotExist) { // deleted by others
+			s.dropFileLocked(a, DropDamaged)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	defer f.Close()
 	if a.unacked == 0 {
 		s.forgetLocked(a)
 		return nil
 	}
+	if err := f.Truncate(a.size); err != nil { // it may have been left with half a block
+		return err
+	}
 	if s.o.Fsync != FsyncNever {
-		if err := a.f.Sync(); err != nil {
+		if err := f.Sync(); err != nil {
 			return err
 		}
 	}
-	s.dirty = false
 	return s.sealLocked(a)
 }
 
 // sealLocked gives a file that is complete its name.
 func (s *Folder) sealLocked(a *file) error {
 	dir := s.dir
-	if s.o.Store {
+	if a.store {
 		day := time.UnixMilli(a.blocks[0].Sealed).UTC().Format("2006-01-02")
 		dir = filepath.Join(s.root, "dt="+day)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -163,27 +184,41 @@ func (s *Folder) sealLocked(a *file) error {
 		return err
 	}
 	a.path = path
-	if s.o.Fsync != FsyncNever {
-		if err := syncDir(dir); err != nil {
-			return err
-		}
-	}
-	if s.o.Store { // from now on it is the log's, not ours
+	if a.store { // from now on it is the log's, not ours
 		for _, b := range a.blocks {
-			s.waiting.Add(-int64(b.Rows))
+			if b.state != stateDone {
+				s.waiting.Add(-int64(b.Rows))
+			}
 		}
 		s.unlistLocked(a)
 		s.publish()
+	}
+	if s.o.Fsync != FsyncNever {
+		return syncDir(dir)
 	}
 	return nil
 }
 
 // abandonLocked leaves an active file that cannot even be cut: what is whole
-// in it stays and is found by the next start.
+// in it stays, and Tick tries to cut and close it again.
 func (s *Folder) abandonLocked() {
 	a := s.active
 	s.active = nil
 	_ = a.f.Close()
+	a.f = nil
+}
+
+// finishAgainLocked closes the files that could not be closed when they were due.
+func (s *Folder) finishAgainLocked() (err error) {
+	for i := 0; i < len(s.files); i++ {
+		if f := s.files[i]; f != s.active && strings.HasSuffix(f.path, openEnding) {
+			err = errors.Join(err, s.finishLocked(f))
+			if f.gone {
+				i--
+			}
+		}
+	}
+	return err
 }
 
 // Tick does what is due: syncs, closes an old active file, drops what is too
@@ -192,12 +227,12 @@ func (s *Folder) Tick() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.o.Now()
-	var err error
+	err := s.finishAgainLocked()
 	if s.dueLocked(now, 0) {
-		err = s.rotateLocked()
+		err = errors.Join(err, s.rotateLocked())
 	} else if s.dirty && s.o.Fsync == FsyncInterval && now.Sub(s.synced) >= syncEvery && s.active != nil {
 		s.synced, s.dirty = now, false
-		err = s.active.f.Sync()
+		err = errors.Join(err, s.active.f.Sync())
 	}
 	if !now.Before(s.adoptDue) {
 		s.adopt()

@@ -113,6 +113,7 @@ type file struct {
 	head    int // of blocks; what stands before it is done
 	unacked int
 	gone    bool
+	store   bool // begun as the log's: it goes to a day's folder, and nobody takes its blocks
 }
 
 // first returns the first block that is not done, nil where all are.

@@ -73,7 +73,7 @@ func (s *Folder) inheritOpen(dir, base string) error {
 			s.dropped[DropDamaged].Add(uint64(d.Rows))
 		}
 	}
-	f := &file{path: path, base: base}
+	f := &file{path: path, base: base, store: s.o.Store}
 	acked := readAcks(f.ackPath())
 	if allAcked(found, acked) {
 		return errors.Join(remove(path), remove(f.ackPath()))
