@@ -98,7 +98,7 @@ func (s *Folder) inheritSealed(dir, base string) error {
 	if err != nil {
 		return err
 	}
-	found, lost, err := scan(r, info.Size(), false)
+	found, lost, err := scan(r, info.Size(), f.path, false)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func recoverFile(path string) ([]Damage, []at, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	found, damaged, err := scan(f, info.Size(), true)
+	found, damaged, err := scan(f, info.Size(), path, true)
 	if err != nil || len(damaged) == 0 {
 		return damaged, found, err
 	}

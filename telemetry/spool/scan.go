@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 )
 
 // Damage is a run of bytes of a file that holds no whole block.
@@ -28,7 +30,13 @@ func (a *at) end() int64 { return a.frame + int64(a.size) }
 // frame and checks it; without, only the headers. Where something is damaged
 // it looks for the next header that is whole, so that one flipped bit costs one
 // block. The error is one of reading, not of what was read.
-func scan(f io.ReaderAt, size int64, verify bool) (found []at, damaged []Damage, err error) {
+//
+// Such a header may stand in what a client wrote, with a frame of the client's
+// behind it: nothing in them is secret but the id of the process, with which the
+// tokens of all its blocks begin. So one that is looked for counts only with the
+// id in the file's name or in the blocks before the damage, where there are any.
+func scan(f io.ReaderAt, size int64, name string, verify bool) (found []at, damaged []Damage, err error) {
+	boots := bootsOf(name)
 	scratch := make([]byte, maxHeader)
 	var frame []byte
 	for off := int64(0); off < size; {
@@ -40,6 +48,9 @@ func scan(f io.ReaderAt, size int64, verify bool) (found []at, damaged []Damage,
 				frame, err = readFrame(f, next.frame, &next.Header, frame)
 			}
 			if err == nil {
+				if boot, _, ok := strings.Cut(h.Token, "/"); ok && off == 0 {
+					boots = append(boots, boot)
+				}
 				found = append(found, next)
 				off = next.end()
 				continue
@@ -51,7 +62,7 @@ func scan(f io.ReaderAt, size int64, verify bool) (found []at, damaged []Damage,
 		case err != errNoFrame && err != errCut && err != errChecksum:
 			return found, damaged, err
 		}
-		resume, err := findHeader(f, off+1, size, scratch)
+		resume, err := findHeader(f, off+1, size, boots, scratch)
 		if err != nil {
 			return found, damaged, err
 		}
@@ -61,8 +72,22 @@ func scan(f io.ReaderAt, size int64, verify bool) (found []at, damaged []Damage,
 	return found, damaged, nil
 }
 
-// findHeader returns where the next whole header begins, at off or later, or size.
-func findHeader(f io.ReaderAt, off, size int64, scratch []byte) (int64, error) {
+// bootsOf returns the id of the process that wrote the file of that name, none
+// where somebody else named it: names end in the id, a dash and a number, which is
+// the file's or, of what was put aside, the block's.
+func bootsOf(name string) []string {
+	base := baseOf(name)
+	base = base[strings.LastIndexByte(base, '.')+1:]
+	i := strings.LastIndexByte(base, '-')
+	if i <= 0 || i == len(base)-1 || strings.Trim(base[i+1:], "0123456789+") != "" {
+		return nil
+	}
+	return []string{base[:i]}
+}
+
+// findHeader returns where the next whole header of a process in boots, or of any
+// where there is none, begins at off or later, or size.
+func findHeader(f io.ReaderAt, off, size int64, boots []string, scratch []byte) (int64, error) {
 	pattern := binary.LittleEndian.AppendUint32(nil, skippable)
 	chunk := make([]byte, 64<<10)
 	for off < size {
@@ -82,8 +107,10 @@ func findHeader(f io.ReaderAt, off, size int64, scratch []byte) (int64, error) {
 			continue
 		}
 		off += int64(i)
-		if _, _, err := readHeader(f, off, size, scratch); err == nil {
-			return off, nil
+		if h, _, err := readHeader(f, off, size, scratch); err == nil {
+			if boot, _, _ := strings.Cut(h.Token, "/"); len(boots) == 0 || slices.Contains(boots, boot) {
+				return off, nil
+			}
 		}
 		off++
 	}
@@ -104,7 +131,7 @@ func Blocks(path string, want func(*Header) bool, yield func(*Header, []byte) er
 	if err != nil {
 		return nil, err
 	}
-	found, damaged, err := scan(f, info.Size(), false)
+	found, damaged, err := scan(f, info.Size(), path, false)
 	if err != nil {
 		return damaged, fmt.Errorf("read %s: %w", path, err)
 	}

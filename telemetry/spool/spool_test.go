@@ -358,7 +358,7 @@ func FuzzScan(f *testing.F) {
 	f.Add(append([]byte("noise"), one...))
 	f.Add(one[:len(one)-3])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		found, damaged, err := scan(bytes.NewReader(data), int64(len(data)), true)
+		found, damaged, err := scan(bytes.NewReader(data), int64(len(data)), "", true)
 		if err != nil {
 			t.Fatal(err)
 		}
