@@ -151,17 +151,20 @@ func (s *sender) missing(ctx context.Context, x *block, rows batch) (batch, erro
 	}
 	s.p.stats.lookups.Add(1)
 	rest, err := s.p.kind.rest(ctx, s.link.conn, s.link.table, b)
-	if err != nil || rest == nil || x.target != "" && shares(x.target, s.name) {
-		return rest, err
-	}
-	for _, other := range s.peers {
-		if other == s {
-			continue
+	if err == nil && rest != nil && (x.target == "" || !shares(x.target, s.name)) {
+		for _, other := range s.peers {
+			if other == s {
+				continue
+			}
+			if rest, err = other.lookUp(ctx, rest); err != nil || rest == nil {
+				break
+			}
 		}
-		if rest, err = other.lookUp(ctx, rest); err != nil || rest == nil {
-			return nil, err
-		}
 	}
+	if err != nil {
+		return nil, err
+	}
+	x.found = x.found || s.found.add(b, rest)
 	return rest, nil
 }
 

@@ -38,6 +38,7 @@ type kind struct {
 	prefix  string // of the names of files
 	folder  string // within request_log.dir; "": that itself
 	counts  string // begins the names of metrics
+	rollup  string // what a view of the table writes to; "": there is none
 	columns []string
 	packed  int // rows from which on a block is packed and no longer compressed; 0: none
 	merge   int // rows of small blocks that may go in one INSERT where there are too many parts; 0: none

@@ -1,10 +1,12 @@
 package requestlog
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 
 	"streamrelay/telemetry"
 	"streamrelay/telemetry/clickhouse"
@@ -95,5 +97,34 @@ func TestTheRestOfABlockIsNotDoubled(t *testing.T) {
 			}
 			wantStored(t, s, want)
 		})
+	}
+}
+
+// TestRowsThatWereThereAlreadyAreSaidForTheRollup: a view fails, the relay starts
+// again, and nobody can tell any more under which token the rows are there.
+func TestRowsThatWereThereAlreadyAreSaidForTheRollup(t *testing.T) {
+	s, o := store(t)
+	var log journal
+	o.Log, o.Interval, o.Backoff = zerolog.New(&log), 20*time.Millisecond, 50*time.Millisecond
+	s.Query("ALTER TABLE relay.usage_1h ADD CONSTRAINT broken CHECK tenant = 'nobody'")
+	r := New(o)
+	var want sums
+	recordAll(r, &want, 0, 100)
+	eventually(t, "refused", func() bool { return r.log.stats.insertErrors[clickhouse.ClassWait].Load() > 0 })
+	if err := r.Close(0); err != nil {
+		t.Fatal(err)
+	}
+	s.Query("ALTER TABLE relay.usage_1h DROP CONSTRAINT broken")
+	r = New(o)
+	eventually(t, "nothing waits", func() bool { return r.Stats().Waiting == 0 })
+	if err := r.Close(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+	if n := s.Count("SELECT count() FROM relay.request_log"); n != want.rows {
+		t.Errorf("%d rows", n)
+	}
+	lacks := want.rows - s.Count("SELECT sum(requests) FROM relay.usage_1h")
+	if lacks == 0 || log.count(fmt.Sprintf(`"rows":%d,"from":"2026-11-24T12:00:00Z","to":"2026-11-24T12:00:00Z","table":"request_log"`, lacks)) != 1 || log.count("usage_1h lacks them") != 1 {
+		t.Errorf("%d rows are not in the rollup, and it is said:\n%s", lacks, log.String())
 	}
 }

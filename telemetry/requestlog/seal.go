@@ -31,7 +31,8 @@ type block struct {
 	tried    time.Time        // first attempt; zero: none
 	inserted map[string]int64 // of the server's counters, before the first attempt
 	attempts int
-	unknown  int // of the attempts, those refused with a code that nothing is known of
+	unknown  int  // of the attempts, those refused with a code that nothing is known of
+	found    bool // some of its rows were stored before they were looked up; it is noted
 }
 
 // gone reports whether nothing of x is left. Its rows are counted then.

@@ -53,6 +53,7 @@ type sender struct {
 	crowd    crowd
 	off      map[*spool.Block]bool // not to be taken from the spool before offUntil
 	offUntil time.Time
+	found    found
 }
 
 func newSender(p *pipe, addresses []string, c *configs.ClickHouse) *sender {
@@ -121,6 +122,7 @@ func (s *sender) left() []*block {
 func (s *sender) run() {
 	defer close(s.ended)
 	defer s.link.close()
+	defer s.sayFound(true)
 	for {
 		if s.cur = s.next(); s.cur == nil || !s.deliver(s.cur) {
 			return
@@ -133,6 +135,7 @@ func (s *sender) run() {
 // the oldest of the spool. Nil: there will be none.
 func (s *sender) next() *block {
 	for {
+		s.sayFound(false)
 		select {
 		case <-s.leave:
 			return nil
