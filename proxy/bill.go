@@ -87,7 +87,7 @@ func (w *owed) look(id uint64, u telemetry.Usage) (more telemetry.Usage, charged
 
 // observe notes what is known of the answer, and of its usage what is this
 // request's. It may be called again as more is known; what a look shows is
-// counted once the answer is whole.
+// counted once the answer is whole, or the exchange ends without that.
 func (x *exchange) observe() {
 	o := &x.obs
 	x.ans.observe(o, x.start)
@@ -104,8 +104,11 @@ func (x *exchange) observe() {
 			o.UsageSource, o.Usage.Input, o.Usage.Output = telemetry.UsageProvider, 0, 0
 		}
 		return
-	case known && !x.booked && x.ans.over:
+	case !x.booked && (known && x.ans.over || !x.active && (known || o.ContentEvents > 0)):
 		x.booked = true // once: what is begun under the same id behind this answer is not this look's
+		if !known {     // a stream that was left: what was seen of it
+			seen = telemetry.Usage{Input: -1, Output: o.ContentEvents, Cached: -1, CacheWrite: -1, Reasoning: -1}
+		}
 		if id := x.adm.target.objectID(); id != nil {
 			x.more, x.paid, x.owedWork = x.srv.owed.look(watch.HashID(id), seen)
 		}
@@ -118,18 +121,18 @@ func (x *exchange) observe() {
 	}
 }
 
-// owe remembers work that goes on: a whole answer names what the request began
-// and counts nothing yet.
+// owe remembers work that goes on, or may: the answer names what the request
+// began and counts nothing, be it that it comes later or that a stream was left.
 func (x *exchange) owe() {
 	ep := &endpoints[x.adm.target.endpoint]
-	if x.booked || !ep.later || x.bill != billUsage || !x.ans.over || x.obs.UpstreamStatus/100 != 2 || max(x.obs.Usage.Input, 0)+max(x.obs.Usage.Output, 0) > 0 {
+	if x.booked || !ep.later || x.bill != billUsage || x.obs.UpstreamStatus/100 != 2 || max(x.obs.Usage.Input, 0)+max(x.obs.Usage.Output, 0) > 0 {
 		return
 	}
 	if ids := x.ans.ids(); len(ids) > 0 {
 		x.booked = true
 		w := &work{model: string(x.obs.Model), priced: string(x.priced())}
 		if x.obs.UsageSource == telemetry.UsageUnknown { // else nothing is charged yet
-			w.charged = x.grant.Estimate()
+			w.charged, w.counted.Output = x.grant.Estimate(), x.obs.ContentEvents
 		}
 		x.srv.owed.add(ids[0], w)
 	}

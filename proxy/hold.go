@@ -19,7 +19,7 @@ func (x *exchange) startAnswer() *apiError {
 	x.ans.start(&x.head, noBody, x.adm.target.dialect, ep.family,
 		&x.up.Timeouts, &x.set.stream, int64(x.set.limits.MaxStream), x.sent, x.srv.now())
 	x.ans.output = ep.model && x.ctx.IsPost()
-	if (x.learn || ep.later && x.bill == billUsage && x.ans.kind == kindDocument) && x.head.Status/100 == 2 {
+	if (x.learn || ep.later && x.bill == billUsage) && x.head.Status/100 == 2 {
 		x.ans.wantIDs()
 	}
 	if e := x.interpret(noBody); e != nil {

@@ -55,18 +55,28 @@ func (x *exchange) priced() []byte {
 	return x.obs.Model
 }
 
-// settle gives back what the request did not use. An answer that is an error,
-// and what no provider has seen, cost nothing.
+// settle gives back what the request did not use. What no provider has seen
+// costs nothing, an answer that is an error only the request: providers count
+// those, too. Of a stream that broke off, what it named at its beginning is no
+// more than what was relayed.
 func (x *exchange) settle() {
 	x.owe()
 	if x.srv.admission == nil {
 		return
 	}
 	o := &x.obs
+	if o.UpstreamStatus >= 400 {
+		x.grant.Settle(&limits.Outcome{Sent: x.sent != 0, Known: true})
+		return
+	}
+	output := o.Usage.Output
+	if o.UsageSource == telemetry.UsagePartial {
+		output = max(output, o.ContentEvents)
+	}
 	x.grant.Settle(&limits.Outcome{
-		Sent:  x.sent != 0 && o.UpstreamStatus < 400,
+		Sent:  x.sent != 0,
 		Known: o.UsageSource != telemetry.UsageUnknown || x.bill != billUsage,
-		Input: o.Usage.Input - x.paid, Output: o.Usage.Output, Cached: o.Usage.Cached, CacheWrite: o.Usage.CacheWrite,
+		Input: o.Usage.Input - x.paid, Output: output, Cached: o.Usage.Cached, CacheWrite: o.Usage.CacheWrite,
 		InputExcludesCached: x.adm.target.dialect == dialectAnthropic,
 		Events:              o.ContentEvents,
 		Model:               x.priced(),

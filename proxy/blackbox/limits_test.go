@@ -221,3 +221,25 @@ func TestAKeyMayBeBoundToPaths(t *testing.T) {
 		}
 	}
 }
+
+// Providers count requests that they refuse, and so does the relay: one client
+// that tries again and again must not use up what others share.
+func TestRequestsThatTheProviderRefusesCountAsRequestsAndCostNothing(t *testing.T) {
+	for _, status := range []int{400, 429, 500} {
+		var seen atomic.Int64
+		up := newUpstream(t, func(rq *received) {
+			seen.Add(1)
+			rq.reply(status, `{"error":{"message":"no"},"usage":{"prompt_tokens":900,"completion_tokens":900}}`)
+		})
+		path, keys := keyFile(t, "create --name rpm --requests-per-minute 2 --budget-day 1")
+		rl, _ := limited(t, up, path, "retry: {attempts: 1}\n")
+		for range 30 {
+			if _, a := rl.speak(t, as(keys[0], post("/v1/chat/completions", `{"model":"m1","max_tokens":900,"messages":[]}`))); a.status != status && a.status != 429 {
+				t.Fatalf("%s%s", a.head, a.body)
+			}
+		}
+		if n := seen.Load(); n < 2 || n > 4 {
+			t.Errorf("status %d: the provider got %d requests of a key with 2 a minute", status, n)
+		}
+	}
+}
