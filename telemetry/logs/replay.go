@@ -2,10 +2,8 @@ package logs
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -149,7 +147,7 @@ func (p *replayer) file(ctx context.Context, file spool.File) error {
 	if err != nil {
 		return err
 	}
-	acked := acknowledged(file.Path)
+	acked := spool.Acknowledged(file.Path)
 	damaged, err := spool.Blocks(file.Path, func(h *spool.Header) bool {
 		if acked[h.Seq] {
 			p.there += h.Rows
@@ -171,23 +169,4 @@ func (p *replayer) file(ctx context.Context, file spool.File) error {
 	p.progress.add(file.Bytes)
 	p.files++
 	return nil
-}
-
-// acknowledged returns the numbers of the blocks of a spool's file that were
-// stored: what its file of acknowledgements has, each with its checksum
-// (package spool). The file is small, and gone with the blocks.
-func acknowledged(path string) map[uint64]bool {
-	const bytes = 12
-	data, err := os.ReadFile(filepath.Join(filepath.Dir(path), baseName(path)+".ack"))
-	if err != nil {
-		return nil // none yet; the ids are looked up
-	}
-	acked := make(map[uint64]bool, len(data)/bytes)
-	castagnoli := crc32.MakeTable(crc32.Castagnoli)
-	for ; len(data) >= bytes; data = data[bytes:] {
-		if crc32.Checksum(data[:8], castagnoli) == binary.LittleEndian.Uint32(data[8:]) {
-			acked[binary.LittleEndian.Uint64(data)] = true
-		}
-	}
-	return acked
 }

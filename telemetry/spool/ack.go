@@ -107,6 +107,12 @@ func (s *Folder) doneLocked(b *Block) error {
 	return nil
 }
 
+// Acknowledged returns the sequence numbers of those blocks of a spool's file that
+// were stored. Without an acknowledgement file none are known to be.
+func Acknowledged(path string) map[uint64]bool {
+	return readAcks((&file{path: path, base: baseOf(path)}).ackPath())
+}
+
 // readAcks returns the sequence numbers in an acknowledgement file. A record
 // that was cut off is not there.
 func readAcks(path string) map[uint64]bool {
