@@ -287,12 +287,20 @@ func (s *redisStore) apply(digest Digest, value string, generation uint32) (r *R
 		s.log.Error().Err(err).Str("key_id", r.name()).Msg("record in Redis cannot be used: the key stays as it was")
 		return s.table.get(&digest), true
 	}
-	if old := s.table.get(&digest); old != nil && old.Version == r.Version && sameRecord(old, r) {
-		return old, true
+	undone := false // Redis forgot a revocation: it lost changes, or an older record was imported
+	if old := s.table.get(&digest); old != nil {
+		undone = r.Revoked.IsZero() && !old.Revoked.IsZero()
+		r.staysRevoked(old)
+		if old.Version == r.Version && sameRecord(old, r) {
+			return old, true
+		}
 	}
 	if !s.table.PutNewer(r) {
 		s.log.Warn().Str("key_id", r.ID).Msg("Redis has an older version of a key than this relay, after a failover perhaps: the newer one stays in force here; change the key again to make both the same")
 		return s.table.get(&digest), true
+	}
+	if undone {
+		s.log.Warn().Str("key_id", r.ID).Msg("Redis has a key as not revoked that this relay knows as revoked: it stays revoked here; revoke it again in Redis, for relays that do not know it")
 	}
 	s.negatives.forget(&digest)
 	return r, true
