@@ -83,6 +83,11 @@ func TestNamesAndKeysAreUniqueInRedis(t *testing.T) {
 			_, err := importKeys(t.Context(), k, []string{"other", key}, grant{}, time.Now())
 			return err
 		},
+		"an id that is taken": func() error {
+			r := grant{name: "third"}.record(Generate(), nil, time.Now())
+			r.ID = first.ID
+			return k.add(t.Context(), []*Record{r}, true)
+		},
 		"another's name": func() error {
 			_, _, err := k.change(t.Context(), second.ID, func(r *Record) error { r.Name = "first"; return nil })
 			return err

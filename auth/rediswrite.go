@@ -35,6 +35,10 @@ for i = 6, #KEYS do
     other = redis.call('HGET', names, ARGV[a + 3])
     if other and other ~= subject then return {'name', tostring(i - 6)} end
   end
+  if now == '' then
+    local other = redis.call('HGET', ids, ARGV[a + 3])
+    if other and other ~= subject then return {'id', tostring(i - 6)} end
+  end
 end
 redis.call('SETNX', KEYS[5], ARGV[2])
 redis.call('HSET', meta, 'pepper', ARGV[1])
@@ -89,6 +93,8 @@ func (k *redisKeeper) write(ctx context.Context, c rueidis.CommandClient, change
 		return &exitError{exitConfig, errors.New("the keys in Redis were made with another pepper, or without one: set keys.pepper_file to the one that every relay has")}
 	case answer[0] == "name":
 		return nameTaken(at(), changes[at()].name)
+	case answer[0] == "id":
+		return nameTaken(at(), changes[at()].id)
 	}
 	return &conflict{at(), answer[2]}
 }
