@@ -206,6 +206,9 @@ func (m *meter) reserveShared(c rueidis.Client, least, most int64, force bool, l
 func (m *meter) reserveOwnLocked(least, most int64, force bool, perMinute, bucket float64) (granted int64, wait time.Duration) {
 	unix := m.l.now()
 	now, emit := float64(unix-epochSeconds*1e9)/1000, 60e6/perMinute
+	if m.l.shared() { // as much of the share is used as was used of the whole
+		m.clock = math.Max(m.clock, float64(m.full.Load()-epochSeconds*1e9)/1000)
+	}
 	m.clock = math.Max(m.clock, now)
 	room := bucket - (m.clock-now)/emit
 	n := float64(most)
