@@ -111,10 +111,10 @@ func (a *Account) upkeep(now int64, last bool) bool {
 	busy = a.slots.upkeep(now, last) || busy
 	if a.l.shared() {
 		for _, p := range []*purse{&a.day, &a.month} {
+			p.asking.Lock()
 			p.sync(now)
-			p.mu.Lock()
-			busy = busy || p.dirty
-			p.mu.Unlock()
+			p.asking.Unlock()
+			busy = p.busy() || busy
 		}
 	}
 	return busy

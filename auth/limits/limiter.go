@@ -161,12 +161,12 @@ func (l *Limiter) client(now int64) rueidis.Client {
 
 // call runs a script. ok is false where Redis did not answer: then nobody asks
 // for a while, and nothing is known of what it did.
-func (l *Limiter) call(c rueidis.Client, s *lua.Script, key string, want int, args ...string) (answer []int64, ok bool) {
+func (l *Limiter) call(c rueidis.Client, s *lua.Script, keys []string, want int, args ...string) (answer []int64, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	l.calls.Add(1)
 	began := time.Now()
-	answer, err := s.RunEvenFull(ctx, c, []string{key}, args).AsIntSlice()
+	answer, err := s.RunEvenFull(ctx, c, keys, args).AsIntSlice()
 	if l.o.Called != nil {
 		l.o.Called(time.Since(began))
 	}

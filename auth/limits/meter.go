@@ -194,7 +194,7 @@ func (m *meter) reserveShared(c rueidis.Client, least, most int64, force bool, l
 	if force {
 		always = "1"
 	}
-	a, ok := m.l.call(c, &takeScript, m.key, 4, floatArg(emission(limit)), intArg(bucket), intArg(least), intArg(most), always)
+	a, ok := m.l.call(c, &takeScript, []string{m.key}, 4, floatArg(emission(limit)), intArg(bucket), intArg(least), intArg(most), always)
 	if !ok {
 		return 0, 0, false
 	}

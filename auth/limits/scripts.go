@@ -66,21 +66,37 @@ end
 return {n, others + n}`)
 
 // spendScript writes down what a relay spent in a period, as a total of its
-// own, so that saying it twice does no harm. The key is a hash of totals by
-// relay. ARGV: the relay, its total in billionths, seconds to keep it. It
-// answers what all others spent.
+// own, so that saying it twice does no harm, and what it has set aside for
+// requests under way. The keys are hashes by relay: of totals, and of what is set
+// aside and when that was said. What a relay said 10 s ago and not since, nobody
+// uses. ARGV: the relay, its total in billionths, seconds to keep it, what it has
+// set aside. It answers what all others spent and have set aside.
 var spendScript = lua.New(`
-local others, mine = 0, 0
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local me, total, aside = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+local others, mine, pending = 0, 0, 0
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  if all[i] == ARGV[1] then mine = tonumber(all[i + 1]) else others = others + all[i + 1] end
+  if all[i] == me then mine = tonumber(all[i + 1]) else others = others + all[i + 1] end
 end
-local now = tonumber(ARGV[2])
-if now > mine then
-  redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', now))
+if total > mine then
+  redis.call('HSET', KEYS[1], me, string.format('%d', total))
   redis.call('EXPIRE', KEYS[1], ARGV[3])
 end
-return {others}`)
+all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do
+  local n, at = string.match(all[i + 1], '^(%d+):(%d+)$')
+  if not n or math.abs(now - at) > 10000 then redis.call('HDEL', KEYS[2], all[i])
+  elseif all[i] ~= me then pending = pending + n end
+end
+if aside > 0 then
+  redis.call('HSET', KEYS[2], me, string.format('%d:%d', aside, now))
+  redis.call('PEXPIRE', KEYS[2], 60000)
+else
+  redis.call('HDEL', KEYS[2], me)
+end
+return {others, pending}`)
 
 func floatArg(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 func intArg(v int64) string     { return strconv.FormatInt(v, 10) }

@@ -235,10 +235,15 @@ func TestMoneyIsSharedAndCountedOnce(t *testing.T) {
 	list := relays(t, s, 3, Options{Prices: prices})
 	limits := Limits{BudgetDay: 300 * Dollar}
 	var spent Money
+	deadline := time.Now().Add(patience)
 	for i := 0; ; i++ {
 		l := list[i%3]
 		var g Grant
 		refusal, ok := l.Admit(&g, l.Account("key:k", limits, 0), nil, &Ask{MaxTokens: 10, Model: []byte("m")})
+		if !ok && !refusal.Quota && time.Now().Before(deadline) {
+			time.Sleep(tick) // what was set aside comes back, or turns out to be spent
+			continue
+		}
 		if !ok {
 			if !refusal.Quota || refusal.Kind != BudgetDay || refusal.Code() != "insufficient_quota" {
 				t.Fatalf("%+v", refusal)
@@ -256,11 +261,11 @@ func TestMoneyIsSharedAndCountedOnce(t *testing.T) {
 			time.Sleep(150 * time.Millisecond) // a tick
 		}
 	}
-	// What three relays spend between two ticks may come on top.
-	if spent < 300*Dollar || spent > 360*Dollar {
+	// The last request may come on top.
+	if spent < 300*Dollar || spent > 310*Dollar {
 		t.Errorf("spent %v of 300", spent)
 	}
-	deadline := time.Now().Add(patience)
+	deadline = time.Now().Add(patience)
 	for {
 		u, err := ReadUsage(t.Context(), client(t, s), "test:", []string{"key:k"}, []Limits{limits}, time.Now())
 		if err != nil {

@@ -95,7 +95,7 @@ func (s *slots) askLocked(want, limit, now int64) (held int64, ok bool) {
 	if c == nil {
 		return 0, false
 	}
-	a, ok := s.l.call(c, &slotScript, s.key, 2, s.l.o.Instance, intArg(s.held.Load()), intArg(want), intArg(limit))
+	a, ok := s.l.call(c, &slotScript, []string{s.key}, 2, s.l.o.Instance, intArg(s.held.Load()), intArg(want), intArg(limit))
 	if !ok {
 		return 0, false
 	}
