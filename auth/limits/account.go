@@ -13,6 +13,8 @@ type Account struct {
 	set   atomic.Pointer[Limits]
 	order int64 // of the limits; protected by the Limiter's mu
 
+	downUntil atomic.Int64 // until then Redis is not asked for this account
+
 	requests, tokens meter
 	slots            slots
 	day, month       purse
@@ -29,11 +31,11 @@ type Account struct {
 func newAccount(l *Limiter, scope string) *Account {
 	key := scopeKey(l.o.Prefix, scope)
 	a := &Account{l: l, scope: scope}
-	a.requests.l, a.requests.key = l, key+"requests"
-	a.tokens.l, a.tokens.key = l, key+"tokens"
-	a.slots.l, a.slots.key = l, key+"slots"
-	a.day.l, a.day.scope = l, scope
-	a.month.l, a.month.scope, a.month.month = l, scope, true
+	a.requests.l, a.requests.down, a.requests.key = l, &a.downUntil, key+"requests"
+	a.tokens.l, a.tokens.down, a.tokens.key = l, &a.downUntil, key+"tokens"
+	a.slots.l, a.slots.down, a.slots.key = l, &a.downUntil, key+"slots"
+	a.day.l, a.day.down, a.day.scope = l, &a.downUntil, scope
+	a.month.l, a.month.down, a.month.scope, a.month.month = l, &a.downUntil, scope, true
 	return a
 }
 

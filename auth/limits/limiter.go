@@ -65,7 +65,8 @@ type Limiter struct {
 	downUntil atomic.Int64
 	calls     atomic.Int64
 	failures  atomic.Int64
-	failing   atomic.Bool // as Options.Shared was told
+	failing   atomic.Bool  // as Options.Shared was told
+	refusedAt atomic.Int64 // when Redis answered with an error last
 	unpriced  atomic.Int64
 	refuse    atomic.Bool
 	prices    atomic.Pointer[Prices]
@@ -130,7 +131,12 @@ func (l *Limiter) tellUnpriced(model []byte) {
 func (l *Limiter) SetRefuse(refuse bool) { l.refuse.Store(refuse) }
 
 // Moving says that Redis is another one from now on, which is asked at once.
-func (l *Limiter) Moving() { l.downUntil.Store(0) }
+func (l *Limiter) Moving() {
+	l.downUntil.Store(0)
+	for _, a := range l.all() {
+		a.downUntil.Store(0)
+	}
+}
 
 // Instances returns how many relays share the limits, as far as is known.
 func (l *Limiter) Instances() int64 { return l.instances.Load() }
@@ -151,36 +157,55 @@ func (l *Limiter) now() int64 {
 
 func (l *Limiter) shared() bool { return l.o.Client != nil }
 
-// client returns the connection to Redis; nil: there is none at the moment.
-func (l *Limiter) client(now int64) rueidis.Client {
-	if l.o.Client == nil || now < l.downUntil.Load() {
+// client returns the connection to Redis for an account that asks nothing until
+// down; nil: there is none at the moment.
+func (l *Limiter) client(now int64, down *atomic.Int64) rueidis.Client {
+	if l.o.Client == nil || now < max(l.downUntil.Load(), down.Load()) {
 		return nil
 	}
 	return l.o.Client()
 }
 
-// call runs a script. ok is false where Redis did not answer: then nobody asks
-// for a while, and nothing is known of what it did.
-func (l *Limiter) call(c rueidis.Client, s *lua.Script, keys []string, want int, args ...string) (answer []int64, ok bool) {
+// call runs a script. ok is false where Redis did not do it: then nobody asks
+// for a while, and nothing is known of what it did. Where it answered, with an
+// error, that is about these keys: then down has their account alone not ask.
+func (l *Limiter) call(c rueidis.Client, down *atomic.Int64, s *lua.Script, keys []string, want int, args ...string) (answer []int64, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	l.calls.Add(1)
 	began := time.Now()
-	answer, err := s.RunEvenFull(ctx, c, keys, args).AsIntSlice()
+	result := s.RunEvenFull(ctx, c, keys, args)
+	answer, err := result.AsIntSlice()
 	if l.o.Called != nil {
 		l.o.Called(time.Since(began))
 	}
 	if err == nil && len(answer) != want {
 		err = fmt.Errorf("%d numbers where %d were expected", len(answer), want)
 	}
+	now := l.now()
 	if err != nil {
 		l.failures.Add(1)
-		l.downUntil.Store(l.now() + int64(pause))
+		if result.NonRedisError() != nil {
+			down = &l.downUntil
+		} else {
+			l.refusedAt.Store(now)
+		}
+		down.Store(now + int64(pause))
 	}
-	if failing := err != nil; l.failing.Load() != failing && l.failing.CompareAndSwap(!failing, failing) && l.o.Shared != nil {
+	l.tellShared(err, now)
+	return answer, err == nil
+}
+
+// tellShared tells that calls fail, or succeed again: all of them, since one
+// account's may go on failing.
+func (l *Limiter) tellShared(err error, now int64) {
+	failing := err != nil
+	if l.failing.Load() == failing || !failing && now-l.refusedAt.Load() < 2*int64(pause) {
+		return
+	}
+	if l.failing.CompareAndSwap(!failing, failing) && l.o.Shared != nil {
 		l.o.Shared(err)
 	}
-	return answer, err == nil
 }
 
 // Account returns the account of a scope, such as key:ID or tenant:NAME, and

@@ -13,6 +13,7 @@ import (
 // atomic operations, and how to get more.
 type meter struct {
 	l         *Limiter
+	down      *atomic.Int64 // its account's
 	key       string
 	perMinute atomic.Int64 // 0: no limit
 	bucket    atomic.Int64
@@ -175,7 +176,7 @@ func (m *meter) reserveLocked(least, most int64, force bool, now int64) (granted
 	if limit == 0 {
 		return most, 0
 	}
-	if c := m.l.client(now); c != nil {
+	if c := m.l.client(now, m.down); c != nil {
 		if granted, wait, ok := m.reserveShared(c, least, most, force, limit, bucket); ok {
 			return granted, wait
 		}
@@ -194,7 +195,7 @@ func (m *meter) reserveShared(c rueidis.Client, least, most int64, force bool, l
 	if force {
 		always = "1"
 	}
-	a, ok := m.l.call(c, &takeScript, []string{m.key}, 4, floatArg(emission(limit)), intArg(bucket), intArg(least), intArg(most), always)
+	a, ok := m.l.call(c, m.down, &takeScript, []string{m.key}, 4, floatArg(emission(limit)), intArg(bucket), intArg(least), intArg(most), always)
 	if !ok {
 		return 0, 0, false
 	}

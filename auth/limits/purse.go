@@ -2,12 +2,14 @@ package limits
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // purse is the budget of one account for one kind of period.
 type purse struct {
 	l     *Limiter
+	down  *atomic.Int64 // its account's
 	scope string
 	month bool
 
@@ -194,7 +196,7 @@ func (p *purse) sync(now int64) bool {
 	}
 	period, mine, pending, unsaid := p.period, p.mine, p.pending, p.unsaid
 	p.mu.Unlock()
-	c := p.l.client(now)
+	c := p.l.client(now, p.down)
 	if c == nil {
 		return false
 	}
@@ -203,7 +205,7 @@ func (p *purse) sync(now int64) bool {
 		keep = 40 * 24 * 3600
 	}
 	key := spendKey(p.l.o.Prefix, p.scope, period)
-	a, ok := p.l.call(c, &spendScript, []string{key, key + ":pending"}, 2, p.l.o.Instance, intArg(int64(mine)), intArg(keep), intArg(int64(pending)))
+	a, ok := p.l.call(c, p.down, &spendScript, []string{key, key + ":pending"}, 2, p.l.o.Instance, intArg(int64(mine)), intArg(keep), intArg(int64(pending)))
 	if !ok {
 		return false
 	}

@@ -15,6 +15,7 @@ const deniedFor = 2 * time.Millisecond
 // here, and how many slots of the shared limit this relay has for them.
 type slots struct {
 	l     *Limiter
+	down  *atomic.Int64 // its account's
 	key   string
 	limit atomic.Int64 // 0: none
 
@@ -91,11 +92,11 @@ func (s *slots) more(limit int64) (ok bool) {
 
 // askLocked tells Redis how many slots are wanted, and keeps what it grants.
 func (s *slots) askLocked(want, limit, now int64) (held int64, ok bool) {
-	c := s.l.client(now)
+	c := s.l.client(now, s.down)
 	if c == nil {
 		return 0, false
 	}
-	a, ok := s.l.call(c, &slotScript, []string{s.key}, 2, s.l.o.Instance, intArg(s.held.Load()), intArg(want), intArg(limit))
+	a, ok := s.l.call(c, s.down, &slotScript, []string{s.key}, 2, s.l.o.Instance, intArg(s.held.Load()), intArg(want), intArg(limit))
 	if !ok {
 		return 0, false
 	}
