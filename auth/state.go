@@ -21,6 +21,7 @@ type state struct {
 	Marker  string    // of the store in Redis
 	Seq     int64     // the last change that the table has
 	Pepper  string    // pepperMark of the digests
+	Relays  int64     // that shared the limits in Redis; 0: not known
 	Spent   []limits.Spent
 	Tenants []*Tenant
 	Records []*Record
@@ -35,13 +36,14 @@ type stateHead struct {
 	Marker string         `json:"marker,omitempty"`
 	Seq    int64          `json:"seq,omitempty"`
 	Pepper string         `json:"pepper,omitempty"`
+	Relays int64          `json:"relays,omitempty"`
 	Spent  []limits.Spent `json:"spent,omitempty"`
 	Tables int            `json:"tenants"`
 	Count  int            `json:"records"`
 }
 
 func (h *stateHead) state() *state {
-	s := &state{At: h.At, Marker: h.Marker, Seq: h.Seq, Pepper: h.Pepper, Spent: h.Spent}
+	s := &state{At: h.At, Marker: h.Marker, Seq: h.Seq, Pepper: h.Pepper, Relays: h.Relays, Spent: h.Spent}
 	if h.Proof != nil {
 		s.Proof = *h.Proof
 	}
@@ -65,7 +67,7 @@ func (s *state) encode(w io.Writer) error {
 	// A bufio.Writer keeps the first error for Flush.
 	b := bufio.NewWriterSize(w, 64<<10)
 	line := func(v []byte) { _, _ = b.Write(append(v, '\n')) }
-	line(mustJSON(stateHead{stateFormat, s.At, optionalTime(s.Proof), s.Marker, s.Seq, s.Pepper, s.Spent, len(s.Tenants), len(s.Records)}))
+	line(mustJSON(stateHead{stateFormat, s.At, optionalTime(s.Proof), s.Marker, s.Seq, s.Pepper, s.Relays, s.Spent, len(s.Tenants), len(s.Records)}))
 	for _, t := range s.Tenants {
 		line(encodeTenant(t))
 	}

@@ -94,6 +94,7 @@ func (k *stateKeeper) writeTo(path string) error {
 	st := &state{}
 	if k.redis != nil {
 		st = k.redis.state()
+		st.Relays = k.limiter.Instances()
 	}
 	st.At = time.Now().UTC()
 	var others []limits.Spent

@@ -239,3 +239,50 @@ func TestARelayThatLostRedisLeavesTheNewerStateOfAnother(t *testing.T) {
 		t.Errorf("%v: %d keys, want the 2 of the relay that hears Redis", err, len(st.Records))
 	}
 }
+
+func TestARelayThatStartsInAnOutageGrantsItsShare(t *testing.T) {
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
+	key, _ := makeKey(t, keeperAt(t, o), grant{name: "k", limits: limits.Limits{Requests: 60}})
+	for range 3 {
+		openRelay(t, o)
+	}
+	o.Keys.StateFile = filepath.Join(t.TempDir(), "keys.state")
+	first := openRelay(t, o)
+	eventually(t, "four share", func() bool { return first.Health().Relays == 4 })
+	server.Kill()
+	eventually(t, "away", func() bool { return first.Health().Phase == "away" })
+	first.Close()
+	second := openRelay(t, o)
+	if n := second.Health().Relays; n != 4 {
+		t.Errorf("one of %d relays", n)
+	}
+	r, status := second.Table().lookup([]byte(key), time.Now().Unix())
+	if status != Found {
+		t.Fatal(status)
+	}
+	passed := 0
+	for range 60 {
+		var g limits.Grant
+		if _, ok := second.Admit(&g, r, nil, &limits.Ask{}); ok {
+			passed++
+			g.Settle(&limits.Outcome{Sent: true})
+		}
+	}
+	if passed < 15 || passed > 30 { // and what came back meanwhile
+		t.Errorf("%d requests passed of a share of 15", passed)
+	}
+	second.Close()
+	// A state of before has no number.
+	st, err := readState(o.Keys.StateFile)
+	if err != nil || st.Relays != 4 {
+		t.Fatal(err, st)
+	}
+	st.Relays = 0
+	if err := writeState(o.Keys.StateFile, st); err != nil {
+		t.Fatal(err)
+	}
+	if third := openRelay(t, o); third.Health().Relays != 1 || third.ask(key) != Found {
+		t.Errorf("%+v", third.Health())
+	}
+}

@@ -106,6 +106,9 @@ func Open(o Options) (*Store, error) {
 			s.redis.called = o.RedisCall
 		}
 		lent.Store(s.redis)
+		if st != nil { // until Redis says how many there are
+			s.limiter.SetInstances(st.Relays)
+		}
 		s.redis.start(st)
 		s.table = s.redis.table
 		s.setKeeper(&redisKeeper{lend: s.redis.lend, names: s.redis.names, secret: pepper})
