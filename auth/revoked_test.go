@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,5 +74,34 @@ func TestAChangeAfterAnOlderStateUndoesNoRevocation(t *testing.T) {
 	}
 	if !strings.Contains(relay.log.String(), staysRevokedHere) {
 		t.Error("nothing is said")
+	}
+}
+
+func TestARevocationOutlivesTheKillOfARelay(t *testing.T) {
+	server := redistest.Start(t)
+	o := redisConfig(server.Addr())
+	o.Keys.StateFile = filepath.Join(t.TempDir(), "keys.state")
+	k := keeperAt(t, o)
+	leaked, made := makeKey(t, k, grant{name: "leaked"})
+	first := openRelay(t, o)
+	eventually(t, "the key", func() bool { return first.ask(leaked) == Found })
+	(&stateKeeper{Store: first.Store}).write() // as once a minute
+	if _, _, _, err := revokeKey(t.Context(), k, "leaked", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the state has the revocation", func() bool {
+		st, err := readState(o.Keys.StateFile)
+		return err == nil && len(st.Records) == 1 && st.Records[0].ID == made.ID && !st.Records[0].Revoked.IsZero()
+	})
+	left, err := os.ReadFile(o.Keys.StateFile) // by a relay that is killed now
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	o.Keys.StateFile = filepath.Join(t.TempDir(), "keys.state")
+	write(t, o.Keys.StateFile, string(left))
+	second := openRelay(t, o)
+	if got := second.ask(leaked); got != Revoked {
+		t.Errorf("the revoked key: %v", got)
 	}
 }

@@ -16,6 +16,11 @@ import (
 // the state file know of each other by nothing else.
 const stateEvery = time.Minute
 
+// endsWithin is how soon the end of a key is written down, with what ends
+// meanwhile: a relay that is killed and starts in an outage must not take a
+// revoked key for good. A keys file has it by itself.
+const endsWithin = time.Second / 2
+
 // stateKeeper writes the state file, which other relays may share: two of which
 // one takes over, or several on one machine.
 type stateKeeper struct {
@@ -35,10 +40,22 @@ func (s *Store) keepState(k *stateKeeper) {
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	var ends <-chan struct{}
+	if s.redis != nil {
+		ends = s.table.ends
+	}
+	var due <-chan time.Time
 	for {
 		select {
 		case <-s.stop:
 			return
+		case <-ends:
+			if due == nil {
+				due = time.After(max(endsWithin, time.Until(k.saved.Add(4*k.took))))
+			}
+		case <-due:
+			due = nil
+			k.write()
 		case <-ticker.C:
 			if time.Since(k.saved) > 20*k.took { // of a million keys it takes seconds
 				k.look()

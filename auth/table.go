@@ -45,6 +45,7 @@ type Table struct {
 	away    atomic.Bool // the store cannot be heard; what the table has goes on
 	lookups lookupCounts
 	onEnd   atomic.Pointer[func()] // see Store.OnEnd
+	ends    chan struct{}          // has one when keys have ended
 
 	mu   sync.Mutex // held by writers; protects what follows, and every store into a slot
 	live int        // records
@@ -66,7 +67,7 @@ var tombstone = new(Record)
 // NewTable returns an empty table whose digests are made with pepper, which
 // may be empty and which the table keeps.
 func NewTable(pepper []byte) *Table {
-	t := &Table{pepper: pepper}
+	t := &Table{pepper: pepper, ends: make(chan struct{}, 1)}
 	t.goodUntil.Store(math.MaxInt64)
 	t.cur.Store(newSlots(minSlots))
 	return t
@@ -215,8 +216,12 @@ func (r *Record) succeed(old *Record) (ends bool) {
 	return wasUsable && !r.usable
 }
 
-// tellEnd calls the function of OnEnd.
+// tellEnd calls the function of OnEnd, and wakes who waits for ends.
 func (t *Table) tellEnd() {
+	select {
+	case t.ends <- struct{}{}:
+	default:
+	}
 	if f := t.onEnd.Load(); f != nil {
 		(*f)()
 	}
