@@ -106,6 +106,44 @@ func (l *own) settled(a *Account) {
 	a.tokens.giveBack(l.now, false)
 }
 
+func TestWhatComesBackOverfillsNoBucket(t *testing.T) {
+	l := newOwn(t, Options{})
+	a := l.Account("key:k", Limits{Tokens: 60_000, Burst: time.Second}, 0) // a bucket of 1000
+	ask := Ask{MaxTokens: 1000}
+	var long []Grant
+	for range 5 {
+		g, r, ok := admitted(l, a, ask)
+		if !ok {
+			t.Fatalf("%+v", r)
+		}
+		long = append(long, g)
+		l.pass(1100 * time.Millisecond) // it is full again
+	}
+	for i := range long {
+		long[i].Settle(&Outcome{Sent: true, Known: true, Output: 1})
+	}
+	passed := 0
+	for range 5 {
+		if g, _, ok := admitted(l, a, ask); ok {
+			passed++
+			g.Settle(&Outcome{Sent: true, Known: true, Output: 1000})
+		}
+	}
+	if passed != 1 {
+		t.Errorf("%d requests passed, each of which takes the whole bucket", passed)
+	}
+	l.pass(time.Second)
+	g, r, ok := admitted(l, a, ask)
+	if !ok {
+		t.Fatalf("%+v", r)
+	}
+	l.pass(time.Second / 2)
+	g.Settle(&Outcome{Sent: true, Known: true, Output: 250}) // half of it came back already
+	if _, left, _ := a.tokens.level(l.now); left != 1000 {
+		t.Errorf("%d are left", left)
+	}
+}
+
 func TestADebtIsPaidBeforeTheNextRequest(t *testing.T) {
 	l := newOwn(t, Options{})
 	a := l.Account("key:k", Limits{Tokens: 600}, 0) // 10 a second

@@ -19,6 +19,7 @@ type meter struct {
 	bucket    atomic.Int64
 
 	hand    atomic.Int64 // units of the lease; below 0: used and not yet paid for
+	over    atomic.Int64 // units that go back to Redis, and are not used here before
 	used    atomic.Int64 // when it was asked last
 	asking  atomic.Bool  // a refill is under way
 	blocked atomic.Int64 // until when asking for blockedFor units or more is in vain
@@ -123,11 +124,28 @@ func (m *meter) settle(n, now int64) {
 	if m.perMinute.Load() == 0 || n == 0 {
 		return
 	}
-	m.hand.Add(n)
 	if n > 0 {
+		m.putBack(n, now)
 		m.blocked.Store(0)
-	} else if m.hand.Load() < 0 {
+	} else if m.hand.Add(n) < 0 {
 		m.refill(now)
+	}
+}
+
+// putBack puts units back into the lease, as many as the bucket lacks: the
+// others came back by themselves while their request ran. That is as of the last
+// answer; Redis, which knows what others took since, gets the rest.
+func (m *meter) putBack(n, now int64) {
+	lacks := int64(math.Ceil(float64(max(0, m.full.Load()-now)) / 1000 / emission(m.perMinute.Load())))
+	for {
+		h := m.hand.Load()
+		fit := min(n, max(0, lacks-h))
+		if m.hand.CompareAndSwap(h, h+fit) {
+			if m.l.shared() {
+				m.over.Add(n - fit)
+			}
+			return
+		}
 	}
 }
 
@@ -238,8 +256,9 @@ func (m *meter) giveBack(now int64, last bool) bool {
 		return false
 	}
 	idle := last || now-m.used.Load() > int64(idleReturn)
+	back := m.over.Swap(0)
 	keep := int64(0)
-	if !idle {
+	if !idle && back == 0 { // else what is kept might come on top of a full bucket
 		keep = 2 * m.l.chunk(limit, m.bucket.Load())
 	}
 	h := m.hand.Load()
@@ -251,11 +270,14 @@ func (m *meter) giveBack(now int64, last bool) bool {
 		}
 		m.mu.Unlock()
 	case h > keep && m.takeHand(h-keep):
+		back += h - keep
+	}
+	if back > 0 {
 		m.mu.Lock()
-		m.reserveLocked(keep-h, keep-h, true, now)
+		m.reserveLocked(-back, -back, true, now)
 		m.mu.Unlock()
 	}
-	return m.hand.Load() != 0 || !idle
+	return m.hand.Load() != 0 || m.over.Load() != 0 || !idle
 }
 
 // level is how full the bucket is, the lease included, and when it will be

@@ -2,6 +2,7 @@ package limits
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,4 +67,32 @@ func TestAClockOfRedisThatWentBackBlocksNobody(t *testing.T) {
 	if r, ok := l.Admit(&g, l.Account("key:old", Limits{Requests: 60}, 0), nil, &Ask{}); ok || r.Retry < 8*time.Minute {
 		t.Errorf("%v %+v", ok, r)
 	}
+}
+
+func TestWhatARelayDoesNotNeedComesBackToAllOfThem(t *testing.T) {
+	s := redistest.Start(t)
+	var now atomic.Int64
+	now.Store(time.Now().UnixNano())
+	list := relays(t, s, 2, Options{Now: now.Load})
+	limits := Limits{Tokens: 1000}
+	var g Grant
+	if r, ok := list[0].Admit(&g, list[0].Account("key:k", limits, 0), nil, &Ask{MaxTokens: 1000}); !ok {
+		t.Fatalf("%+v", r)
+	}
+	// For all that it knows, all came back by itself; Redis, whose clock is
+	// another one, knows better.
+	now.Add(int64(2 * time.Minute))
+	g.Settle(&Outcome{Sent: true, Known: true, Output: 1})
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		now.Add(int64(time.Millisecond))
+		r, ok := list[1].Admit(&g, list[1].Account("key:k", limits, 0), nil, &Ask{MaxTokens: 990})
+		if ok {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", r)
+		}
+		list[1].Account("key:k", limits, 0).tokens.blocked.Store(0)
+	}
+	g.Settle(&Outcome{})
 }
