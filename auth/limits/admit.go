@@ -164,7 +164,7 @@ func (g *Grant) admit(a *Account, t *taken, ask *Ask, now int64) (r Refusal) {
 	t.in, t.out = a.estimate(ask)
 	if limits := a.set.Load(); limits.BudgetDay > 0 || limits.BudgetMonth > 0 {
 		prices := a.l.prices.Load()
-		if t.money, _ = prices.estimate(ask.Model, t.in, t.out); t.in+t.out > 0 && t.money == 0 && !prices.has(ask.Model) {
+		if t.money, _ = prices.estimate(ask.Model, t.in, t.out); t.in+t.out > 0 && len(ask.Model) > 0 && t.money == 0 && !prices.has(ask.Model) {
 			a.l.unpriced.Add(1)
 		}
 		if r := a.day.admit(t.money, now, BudgetDay); r.Kind != None {

@@ -44,6 +44,12 @@ func TestBudgetsEndAndBeginAnew(t *testing.T) {
 	if r, ok := l.Admit(&g, nil, a, &Ask{MaxTokens: 1, Model: []byte("free")}); !ok || l.Unpriced() != 1 {
 		t.Errorf("%+v; %d without a price", r, l.Unpriced())
 	}
+	g.Settle(&Outcome{})
+	// A file that is uploaded names no model, and has no price by that.
+	if r, ok := l.Admit(&g, nil, a, &Ask{BodyBytes: 1 << 20, MaxTokens: 0}); !ok || l.Unpriced() != 1 {
+		t.Errorf("an upload: %+v; %d without a price", r, l.Unpriced())
+	}
+	g.Settle(&Outcome{})
 }
 
 func TestTheEndOfABudgetIsPassedOneByOne(t *testing.T) {
