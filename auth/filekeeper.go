@@ -153,7 +153,7 @@ func (k *fileKeeper) usage(_ context.Context, scopes []string, of []limits.Limit
 		return used, nil //nolint:nilerr // no relay ran here, or it keeps no state
 	}
 	for i, scope := range scopes {
-		used[i] = limits.UsageOf(state.Spent, scope, of[i], state.At, time.Now())
+		used[i] = limits.UsageOf(state.Spent, scope, of[i], time.Now())
 	}
 	return used, nil
 }

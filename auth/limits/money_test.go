@@ -120,6 +120,31 @@ func TestAFileThatIsGoneIsWrittenAnewWithoutCountingTwice(t *testing.T) {
 	}
 }
 
+func TestTheRequestsOfAKilledRelayAreForgotten(t *testing.T) {
+	limits := Limits{Concurrent: 5}
+	first := newOwn(t, Options{Instance: "first"})
+	if _, r, ok := admitted(first, first.Account("key:k", limits, 0), Ask{}); !ok {
+		t.Fatalf("%+v", r)
+	}
+	file := first.Share(nil, true, false) // after which it is killed
+	second := newOwn(t, Options{Instance: "second"})
+	if _, r, ok := admitted(second, second.Account("key:k", limits, 0), Ask{}); !ok {
+		t.Fatalf("%+v", r)
+	}
+	second.Restore(file, time.Unix(0, second.now))
+	running := func() int64 {
+		file = second.Share(file, true, false)
+		return UsageOf(file, "key:k", limits, time.Unix(0, second.now)).Concurrent
+	}
+	if n := running(); n != 2 || len(file) != 2 {
+		t.Errorf("%d requests: %+v", n, file)
+	}
+	second.pass(4 * ShareEvery)
+	if n := running(); n != 1 || len(file) != 1 {
+		t.Errorf("later %d requests: %+v", n, file)
+	}
+}
+
 func TestMoneyIsExact(t *testing.T) {
 	for text, want := range map[string]Money{"0": 0, "1": Dollar, "12.50": 12500000000, "0.000000001": 1, "1000000000": maxMoney, "0.05": 5e7} {
 		got, err := ParseMoney(text)

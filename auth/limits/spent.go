@@ -16,20 +16,25 @@ type Spent struct {
 	Month      int64  `json:"month"` // 202611
 	MonthSpent Money  `json:"month_spent"`
 
-	// When the buckets are full again, Unix ns, and the requests under way.
+	// When the buckets are full again, Unix ns, and the requests under way, with
+	// when the relay said so: a relay that was killed says no more.
 	RequestsFull int64 `json:"requests_full,omitempty"`
 	TokensFull   int64 `json:"tokens_full,omitempty"`
 	Concurrent   int64 `json:"concurrent,omitempty"`
+	Said         int64 `json:"said,omitempty"`
 }
 
-// current takes out what is of periods that are over, and reports whether
-// anything is left.
+// current takes out what is of periods that are over or of relays that are not
+// heard of, and reports whether anything is left.
 func (s *Spent) current(now, day, month int64) bool {
 	if s.Day != day {
 		s.Day, s.DaySpent = day, 0
 	}
 	if s.Month != month {
 		s.Month, s.MonthSpent = month, 0
+	}
+	if now-s.Said > int64(3*ShareEvery) {
+		s.Concurrent, s.Said = 0, 0
 	}
 	return s.DaySpent > 0 || s.MonthSpent > 0 || s.RequestsFull > now || s.TokensFull > now || s.Concurrent > 0
 }
@@ -84,7 +89,7 @@ func (l *Limiter) Share(file []Spent, read, last bool) []Spent {
 		scope, s := a.scope, a.spent(now)
 		switch {
 		case last:
-			s.Concurrent = 0
+			s.Concurrent, s.Said = 0, 0
 		case !l.shared():
 			s.Instance = l.o.Instance
 		}
@@ -126,7 +131,10 @@ func (a *Account) spent(now int64) Spent {
 			}
 			return 0
 		}
-		s.RequestsFull, s.TokensFull, s.Concurrent = full(&a.requests), full(&a.tokens), a.slots.used.Load()
+		s.RequestsFull, s.TokensFull = full(&a.requests), full(&a.tokens)
+		if s.Concurrent = a.slots.used.Load(); s.Concurrent > 0 {
+			s.Said = now
+		}
 	}
 	return s
 }
@@ -206,8 +214,8 @@ func (a *Account) restore(s Spent) {
 	}
 }
 
-// UsageOf adds up what a state file, written at a time, says of an account.
-func UsageOf(file []Spent, scope string, limits Limits, written, now time.Time) Usage {
+// UsageOf adds up what a state file says of an account.
+func UsageOf(file []Spent, scope string, limits Limits, now time.Time) Usage {
 	day, _ := periodOf(now.UnixNano(), false)
 	month, _ := periodOf(now.UnixNano(), true)
 	var u Usage
@@ -226,8 +234,6 @@ func UsageOf(file []Spent, scope string, limits Limits, written, now time.Time) 
 		if s.current(now.UnixNano(), day, month) {
 			u.Day += s.DaySpent
 			u.Month += s.MonthSpent
-		}
-		if now.Sub(written) < 3*ShareEvery { // else whoever wrote it is gone, or idle
 			u.Concurrent += s.Concurrent
 		}
 	}
