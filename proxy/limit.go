@@ -69,13 +69,13 @@ func (x *exchange) settle() {
 		x.grant.Settle(&limits.Outcome{Sent: x.sent != 0, Known: true})
 		return
 	}
-	output := o.Usage.Output
-	if o.UsageSource == telemetry.UsagePartial {
+	output, partial := o.Usage.Output, o.UsageSource == telemetry.UsagePartial
+	if partial {
 		output = max(output, o.ContentEvents)
 	}
 	x.grant.Settle(&limits.Outcome{
 		Sent:  x.sent != 0,
-		Known: o.UsageSource != telemetry.UsageUnknown || x.bill != billUsage,
+		Known: o.UsageSource != telemetry.UsageUnknown || x.bill != billUsage, Partial: partial,
 		Input: o.Usage.Input - x.paid, Output: output, Cached: o.Usage.Cached, CacheWrite: o.Usage.CacheWrite,
 		InputExcludesCached: x.adm.target.dialect == dialectAnthropic,
 		Events:              o.ContentEvents,

@@ -38,6 +38,7 @@ type Outcome struct {
 	// Known says that the provider counted. Else the estimate of the prompt is
 	// charged, and a token for each event of content that was relayed.
 	Known                             bool
+	Partial                           bool  // the answer broke off: no measure of others
 	Input, Output, Cached, CacheWrite int64 // tokens, -1: not named
 	// InputExcludesCached: Cached and CacheWrite come on top of Input, as
 	// Anthropic counts.
@@ -266,7 +267,7 @@ func (g *Grant) Settle(o *Outcome) {
 			used = Outcome{Input: t.in, Output: max(o.Events, 0), Cached: -1, CacheWrite: -1}
 		}
 		total := used.total()
-		if o.Known {
+		if o.Known && !o.Partial {
 			a.learn(g.ask.BodyBytes, total-max(used.Output, 0), max(used.Output, 0))
 		}
 		if a.tokens.perMinute.Load() > 0 {

@@ -317,3 +317,17 @@ func BenchmarkAdmitAndSettle(b *testing.B) {
 		})
 	}
 }
+
+// What a stream named that broke off says nothing about how long answers are.
+func TestAnAnswerThatBrokeOffTeachesNothing(t *testing.T) {
+	l := newOwn(t, Options{})
+	a := l.Account("key:k", Limits{Tokens: 1_000_000}, 0)
+	_, before := a.estimate(&Ask{MaxTokens: -1})
+	for range 40 {
+		g, _, _ := admitted(l, a, Ask{BodyBytes: 400, MaxTokens: -1})
+		g.Settle(&Outcome{Sent: true, Known: true, Partial: true, Input: 100, Output: 1, Events: 900})
+	}
+	if _, out := a.estimate(&Ask{MaxTokens: -1}); out != before {
+		t.Errorf("an answer is taken for %d tokens, and was for %d", out, before)
+	}
+}
