@@ -173,13 +173,15 @@ func (c *client) exactEvent(sent int64) {
 	if sent > c.now || sent < c.began {
 		c.run.strange.Store(true)
 	}
-	if r := c.run; c.asked.Load().stream && r.within(c.now) {
+	if !c.asked.Load().stream {
+		return
+	}
+	// By when it was sent: what is held up until the window has closed belongs to it.
+	if s := c.arm.slice(sent); s != nil {
 		c.arm.delay.Add(c.now - sent)
-		if s := c.arm.slice(c.now); s != nil {
-			s.delay.Add(c.now - sent)
-			if r.compared() {
-				s.delays.add(c.now - sent)
-			}
+		s.delay.Add(c.now - sent)
+		if c.run.compared() {
+			s.delays.add(c.now - sent)
 		}
 	}
 }
@@ -195,7 +197,7 @@ func (c *client) event() {
 	} else {
 		gap := c.now - c.lastAt
 		c.largest = max(c.largest, gap)
-		if c.run.within(c.now) {
+		if c.run.touches(c.lastAt, c.now) {
 			c.arm.gap.Add(gap)
 		}
 	}

@@ -253,6 +253,9 @@ func (r *run) compared() bool { return len(r.arms) == 2 }
 // within reports whether a moment is in the window.
 func (r *run) within(at int64) bool { return at >= r.from.Load() && at < r.to.Load() }
 
+// touches reports whether some of what lies between two moments is in the window.
+func (r *run) touches(begin, end int64) bool { return begin < r.to.Load() && end >= r.from.Load() }
+
 func (r *run) add(c *client) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
