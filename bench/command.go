@@ -262,7 +262,11 @@ func (o *options) one(ctx context.Context, name string, p *progress) (*report.Re
 			l.Rate = v
 		}
 		p.begin(fmt.Sprintf("%s at %s %s", name, report.Number(v), of))
-		return measure(ctx, l)
+		r, err := measure(ctx, l)
+		if err == nil {
+			carried(r)
+		}
+		return r, err
 	})
 }
 
@@ -343,57 +347,6 @@ func (o *options) flags() []string {
 		}
 	}
 	return args
-}
-
-// frontier measures what the public board shows.
-func (o *options) frontier(ctx context.Context, p *progress) (*report.Report, error) {
-	j, err := Find("json")
-	if err != nil {
-		return nil, err
-	}
-	exact, err := o.exact(ctx, j.Requests)
-	if err != nil {
-		return nil, err
-	}
-	direct := o.direct
-	defer func() { o.direct = direct }()
-	o.direct = "" // a difference is not what this is about
-	most := openFiles() / 2
-	if most < 1 {
-		return nil, errFiles
-	}
-	f := &report.Frontier{}
-	var last *report.Report
-	const connections = 1024 // the board's own ladder is as long
-	f.Rungs, err = sweep(ctx, min(connections, most), func(ctx context.Context, n int) (*report.Report, error) {
-		p.begin(fmt.Sprintf("frontier, %d connections", n))
-		l := o.Load
-		l.Rate, l.Streams, l.Duration = 0, n, max(o.Duration/5, minDuration)
-		last, err = o.measure(ctx, j.Job(l), exact, "frontier", p)
-		return last, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	f.Readings = readings(f.Rungs)
-	if o.Streams > 0 {
-		most = o.Streams
-	}
-	err = streamsSearch(ctx, f, most, func(ctx context.Context, n int) (*report.Report, error) {
-		p.begin(fmt.Sprintf("frontier, %d streams", n))
-		return o.measure(ctx, boardJob(n), exact, "frontier", p)
-	})
-	if err != nil {
-		return nil, err
-	}
-	result := load.Result{Valid: true}
-	if f.Streams == 0 || f.Readings[len(f.Readings)-1].Rate == 0 {
-		result = load.Result{Invalid: []string{"no number of connections, or of streams, was served whole"}}
-	}
-	return &report.Report{
-		Scenario: "frontier", About: "the most requests/s below each p99 latency with none failed, and the most streams carried whole, as GetBusbar/benchmarking defines them",
-		Started: last.Started, Checked: last.Checked, Frontier: f, Result: result, Environment: last.Environment,
-	}, nil
 }
 
 var errFiles = errors.New("this process may open too few files: raise the limit (ulimit -n)")

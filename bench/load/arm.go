@@ -34,7 +34,8 @@ type arm struct {
 	delay   Histogram // of an event, the provider's write to our read
 	connect Histogram // of new connections, TLS included
 
-	slices []slice // the window in equal parts, for series and intervals
+	slices []slice  // the window in equal parts, for series and intervals
+	halves [2]total // latency in its halves: where it grows the endpoint does not keep up
 	run    *run
 }
 
@@ -51,6 +52,18 @@ type slice struct {
 
 	// Where two endpoints are compared.
 	latencies, ttfts, delays sample
+}
+
+// total is a sum of times and how many they are.
+type total struct{ n, sum atomic.Int64 }
+
+func (t *total) add(ns int64) {
+	t.n.Add(1)
+	t.sum.Add(ns)
+}
+
+func (t *total) mean() float64 {
+	return float64(t.sum.Load()) / float64(max(t.n.Load(), 1))
 }
 
 // Window is cut in parts of a second or more, of which there are at most
@@ -70,11 +83,10 @@ func slicesOf(window time.Duration, compared bool) int {
 
 // slice is the one that at falls in, nil outside the window.
 func (a *arm) slice(at int64) *slice {
-	from, to := a.run.from.Load(), a.run.to.Load()
-	if at < from || at >= to {
+	if !a.run.within(at) {
 		return nil
 	}
-	return &a.slices[int(float64(at-from)/float64(to-from)*float64(len(a.slices)))]
+	return &a.slices[a.run.part(at, len(a.slices))]
 }
 
 // record counts a request's end. now is when it came.
@@ -120,6 +132,7 @@ func (a *arm) record(c *client, due, now int64, err error) {
 	if s != nil {
 		s.finished.Add(1)
 		s.latency.Add(now - due)
+		a.halves[r.part(at, len(a.halves))].add(now - due)
 		if r.compared() {
 			s.latencies.add(now - due)
 		}

@@ -253,6 +253,12 @@ func (r *run) compared() bool { return len(r.arms) == 2 }
 // within reports whether a moment is in the window.
 func (r *run) within(at int64) bool { return at >= r.from.Load() && at < r.to.Load() }
 
+// part is the one of n equal parts of the window that a moment within it is in.
+func (r *run) part(at int64, n int) int {
+	from, to := r.from.Load(), r.to.Load()
+	return int(float64(at-from) / float64(to-from) * float64(n))
+}
+
 // touches reports whether some of what lies between two moments is in the window.
 func (r *run) touches(begin, end int64) bool { return begin < r.to.Load() && end >= r.from.Load() }
 

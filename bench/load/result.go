@@ -19,6 +19,7 @@ type Result struct {
 	NotSent  int64             `json:"not_sent"`
 	Open     int64             `json:"streams_open"` // of loop streams, of both endpoints: the fewest at the window's ends
 	Seconds  float64           `json:"seconds"`      // length of the window
+	Growth   float64           `json:"growth"`       // of loop open: of the mean latency, seconds a second of the window
 	Cost     Cost              `json:"cost"`
 	Memory   Memory            `json:"memory"`
 
@@ -117,6 +118,9 @@ func (r *run) complete(res *Result) {
 	}
 	res.Lag, res.Sends, res.Late, res.NotSent = r.lag.Summary(), r.sends.Load(), r.late.Load(), r.notSent.Load()
 	res.Measures = a.measures()
+	if r.job.Loop == Open {
+		res.Growth = a.growth()
+	}
 	if len(r.arms) == 2 {
 		direct := r.arms[1].measures()
 		res.Direct, res.DirectErrors, res.DirectByClass = &direct, r.arms[1].errors.Load(), r.arms[1].byClass
@@ -153,6 +157,16 @@ func (r *run) invalid(res *Result) (why []string) {
 		why = append(why, "no request was due within the window")
 	}
 	return why
+}
+
+// growth is how much longer answers in the window's second half took than those
+// in its first, to the time between the two.
+func (a *arm) growth() float64 {
+	first, second := a.halves[0].mean(), a.halves[1].mean()
+	if first == 0 || second == 0 {
+		return 0
+	}
+	return (second - first) / (float64(a.run.job.Window) / 2)
 }
 
 func seconds(s float64) time.Duration {
