@@ -35,7 +35,7 @@ func Command(version string) *cobra.Command {
 			"provider (relay simulate) answers, up to the terminal event where another does.\n\nScenarios:\n" + about.String() +
 			"  frontier  requests/s at each p99 latency, and how many streams are carried whole\n\n" +
 			"With --rate requests come by schedule and latency counts from the time at which each was due. A run in which the\n" +
-			"generator itself was late, or did not send one, is not valid. Exit code 1: not valid, or a bound of --slo is broken.",
+			"generator itself was late, or did not send one, or the endpoint of --direct failed, is not valid. Exit code 1: not valid, or a bound of --slo is broken.",
 		Example: "  relay bench json --url http://127.0.0.1:8080 --key $KEY --rate 500\n" +
 			"  relay bench paced --url http://127.0.0.1:8080 --key $KEY --direct http://127.0.0.1:8081 --streams 1000\n" +
 			"  relay bench json --url http://127.0.0.1:8080 --key $KEY --find-max --slo p99=50ms,errors=0\n" +

@@ -2,6 +2,9 @@ package load
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -34,7 +37,7 @@ type Result struct {
 	DirectErrors  int64            `json:"direct_errors,omitempty"`
 	DirectByClass map[string]int64 `json:"direct_errors_by_class,omitempty"`
 
-	Added map[string]Added `json:"added,omitempty"` // by measure: latency, ttft, delay
+	Added map[string]Added `json:"added,omitempty"` // by measure: latency, ttft, delay; none where the direct endpoint failed
 }
 
 // Measures are what one endpoint showed. All times are in seconds.
@@ -124,7 +127,9 @@ func (r *run) complete(res *Result) {
 	if len(r.arms) == 2 {
 		direct := r.arms[1].measures()
 		res.Direct, res.DirectErrors, res.DirectByClass = &direct, r.arms[1].errors.Load(), r.arms[1].byClass
-		res.Added = compare(r.arms[0], r.arms[1])
+		if res.DirectErrors == 0 {
+			res.Added = compare(r.arms[0], r.arms[1])
+		}
 	}
 	res.Invalid = append(res.Invalid, r.invalid(res)...)
 	res.Valid = len(res.Invalid) == 0
@@ -137,7 +142,8 @@ const (
 	maxLateShare = 0.001 // of the sends
 )
 
-// invalid says why the figures are not the endpoint's but the generator's.
+// invalid says why the figures are not the endpoint's but the generator's, or
+// have nothing to be compared with.
 func (r *run) invalid(res *Result) (why []string) {
 	if r.job.Loop == Open {
 		if bound := max(maxLag.Seconds(), maxLagShare*res.Latency.P99); res.Lag.P99 > bound {
@@ -153,10 +159,23 @@ func (r *run) invalid(res *Result) (why []string) {
 	if n := res.ByClass[ownLimit]; n > 0 {
 		why = append(why, fmt.Sprintf("%d connections failed for want of files or addresses here", n))
 	}
+	if n := res.DirectErrors; n > 0 {
+		// What is left of its answers is not what the endpoint's stand beside.
+		why = append(why, fmt.Sprintf("the direct endpoint failed %d times (%s): nothing can be compared with it", n, classes(res.DirectByClass)))
+	}
 	if res.Requests == 0 {
 		why = append(why, "no request was due within the window")
 	}
 	return why
+}
+
+// classes lists errors by class.
+func classes(n map[string]int64) string {
+	var list []string
+	for _, class := range slices.Sorted(maps.Keys(n)) {
+		list = append(list, fmt.Sprintf("%d × %s", n[class], class))
+	}
+	return strings.Join(list, ", ")
 }
 
 // growth is how much longer answers in the window's second half took than those
