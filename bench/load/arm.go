@@ -33,6 +33,8 @@ type arm struct {
 	gap     Histogram // between events
 	delay   Histogram // of an event, the provider's write to our read
 	connect Histogram // of new connections, TLS included
+	waits   waits     // of failures
+	waited  int64     // failures that are in latency
 
 	slices []slice  // the window in equal parts, for series and intervals
 	halves [2]total // latency in its halves: where it grows the endpoint does not keep up
@@ -49,6 +51,7 @@ type slice struct {
 	failed   atomic.Int64
 	latency  Histogram
 	delay    Histogram
+	waits    sample
 
 	// Where two endpoints are compared.
 	latencies, ttfts, delays sample
@@ -113,6 +116,7 @@ func (a *arm) record(c *client, due, now int64, err error) {
 		}
 		if counted {
 			a.failed.Add(1)
+			a.failedAfter(c, s, now-due)
 		}
 		if s != nil {
 			s.failed.Add(1)

@@ -56,13 +56,20 @@ func (h *Histogram) Add(ns int64) {
 }
 
 // merge adds what o counted.
-func (h *Histogram) merge(o *Histogram) {
-	for i := range o.counts {
+func (h *Histogram) merge(o *Histogram) { h.mergeFrom(o, 0) }
+
+// mergeFrom adds what o counted of floor and more, and returns how many that were.
+func (h *Histogram) mergeFrom(o *Histogram, floor int64) (added int64) {
+	for i := bucketOf(floor); i < buckets; i++ {
 		if n := o.counts[i].Load(); n > 0 {
 			h.counts[i].Add(n)
+			added += int64(n)
 		}
 	}
-	h.max.Store(max(h.max.Load(), o.max.Load()))
+	if added > 0 {
+		h.max.Store(max(h.max.Load(), o.max.Load()))
+	}
+	return added
 }
 
 func (h *Histogram) total() (n uint64) {

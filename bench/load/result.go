@@ -44,6 +44,7 @@ type Result struct {
 type Measures struct {
 	Requests int64              `json:"requests"` // due within the window; of loop streams, all
 	Failed   int64              `json:"failed"`   // of which failed
+	Waited   int64              `json:"waited"`   // failures that went on for longer than the median answer: in latency (head, ttft) as the least that they took
 	Broken   int64              `json:"broken"`   // answers that ended badly after a 200 had come
 	Stalls   int64              `json:"stalls"`   // answers with a gap longer than allowed
 	Latency  Summary            `json:"latency"`  // due to last byte; of loop cancel: our close to the provider's notice
@@ -106,6 +107,9 @@ func (res *Result) cost(before, after reading) {
 // complete adds what the arms counted. All goroutines have ended.
 func (r *run) complete(res *Result) {
 	a := r.arms[0]
+	for _, a := range r.arms {
+		a.bound()
+	}
 	res.ByClass, res.Examples, res.Errors = a.byClass, a.examples, a.errors.Load()
 	res.OtherClock = r.strange.Load()
 	if res.OtherClock {
@@ -194,7 +198,7 @@ func seconds(s float64) time.Duration {
 
 func (a *arm) measures() Measures {
 	m := Measures{
-		Requests: a.requests.Load(), Failed: a.failed.Load(), Broken: a.broken.Load(), Stalls: a.stalls.Load(),
+		Requests: a.requests.Load(), Failed: a.failed.Load(), Waited: a.waited, Broken: a.broken.Load(), Stalls: a.stalls.Load(),
 		Latency: a.latency.Summary(), Head: a.head.Summary(), TTFT: a.ttft.Summary(), Gap: a.gap.Summary(),
 		Delay: a.delay.Summary(), Connect: a.connect.Summary(), Curves: map[string][]Point{},
 	}

@@ -44,6 +44,9 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	const heads = "[min, mean, 50, 90, 95, 99, 99.9, max]"
 	p.times("Latency", heads, r.Latency)
+	if r.Waited > 0 {
+		p.row("", "", "with %d failures that went on for longer than the median, as the least that they took", r.Waited)
+	}
 	p.times("Head", "", r.Head)
 	p.times("TTFT", "", r.TTFT)
 	p.times("Event gap", "", r.Gap)
