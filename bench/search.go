@@ -24,15 +24,21 @@ type trial func(ctx context.Context, value float64) (*report.Report, error)
 
 // findMax looks for the highest value that is within the SLO: up by half until
 // one is not, then halving the distance, then three more runs at what was found,
-// each of which must be within; if one is not the value comes down by a step and
-// is confirmed anew. A value is not within only if a second run says so as well:
+// each of which must be within; if one is not the value comes down by a step, at
+// least by one, and is confirmed anew. A value is not within only if a second run says so as well:
 // one disturbance of the machine must not end the search far below the knee. It
-// returns the last report within, or the last one.
+// returns the last report within, or the last one; where an error ends it, with
+// what it found so far.
 func findMax(ctx context.Context, of string, start, most float64, try trial) (result *report.Report, err error) {
 	m := &report.Max{Of: of}
 	var best, last *report.Report
+	low, high, limit := 0.0, 0.0, ""
 	defer func() { // what was found until an error came is a result, too
 		if err != nil && last != nil {
+			if best != nil {
+				last = best
+			}
+			m.Value, m.Failed, m.Limit = low, high, limit
 			last.Max, last.Valid = m, false
 			last.Invalid = append(last.Invalid, "the search ended early: "+err.Error())
 			result, err = last, nil
@@ -52,7 +58,7 @@ func findMax(ctx context.Context, of string, start, most float64, try trial) (re
 		if p.Within {
 			best = r
 		} else {
-			m.Limit = p.Why
+			limit = p.Why
 		}
 		return p.Within, nil
 	}
@@ -64,7 +70,6 @@ func findMax(ctx context.Context, of string, start, most float64, try trial) (re
 		}
 		return ok, err
 	}
-	low, high := 0.0, 0.0
 	for v := min(start, most); more(); v = min(round(v*stepUp), most) {
 		ok, err := probe(v)
 		if err != nil {
@@ -93,7 +98,7 @@ func findMax(ctx context.Context, of string, start, most float64, try trial) (re
 			high = v
 		}
 	}
-	limit := m.Limit
+	knee := limit
 	for confirmed := 0; low > 0 && confirmed < confirmations && more(); {
 		ok, err := once(low)
 		if err != nil {
@@ -104,12 +109,10 @@ func findMax(ctx context.Context, of string, start, most float64, try trial) (re
 			m.Proven = confirmed == confirmations && high > 0
 			continue
 		}
-		confirmed, high, limit = 0, low, m.Limit
-		if low = round(low * (1 - resolution)); low < 1 || low == high {
-			low = 0
-		}
+		confirmed, high, knee = 0, low, limit
+		low = max(min(round(low*(1-resolution)), low-1), 0)
 	}
-	m.Value, m.Failed, m.Limit = low, high, limit
+	m.Value, m.Failed, m.Limit = low, high, knee
 	if low > 0 && best != nil {
 		last = best
 	}

@@ -2,7 +2,9 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +62,41 @@ func TestFindMaxSaysWhenItFoundNothing(t *testing.T) {
 	r, err = findMax(context.Background(), "streams", 100, 500, upTo(math.Inf(1)))
 	if err != nil || r.Max.Value != 500 || r.Max.Proven || r.Max.Failed != 0 {
 		t.Errorf("%+v, %v", r.Max, err)
+	}
+}
+
+func TestASearchThatEndsEarlySaysWhatWasFound(t *testing.T) {
+	for ends, want := range map[int]struct{ value, failed float64 }{0: {}, 1: {100, 0}, 4: {338, 0}, 9: {951, 1140}} {
+		n, carries := 0, upTo(1000)
+		r, err := findMax(context.Background(), "requests/s", 100, maxRate, func(ctx context.Context, v float64) (*report.Report, error) {
+			if n++; n > ends {
+				return nil, errors.New("no such process")
+			}
+			return carries(ctx, v)
+		})
+		if ends == 0 {
+			if err == nil {
+				t.Errorf("nothing was tried, and no error: %+v", r)
+			}
+			continue
+		}
+		if err != nil || r.Max.Value != want.value || r.Max.Failed != want.failed || r.Max.Proven || r.Valid || !strings.Contains(strings.Join(r.Invalid, "; "), "the search ended early: no such process") {
+			t.Errorf("after %d runs: %+v, valid %v: %v, %v", ends, r.Max, r.Valid, r.Invalid, err)
+		}
+	}
+}
+
+func TestOneDisturbanceDoesNotEndALowSearchAtNothing(t *testing.T) {
+	for _, limit := range []float64{8, 5, 3, 2} {
+		for k := range 30 {
+			r, err := findMax(context.Background(), "streams", 4, maxRate, upTo(limit, k))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := r.Max; m.Value < limit-1 || m.Value > limit || !m.Proven {
+				t.Errorf("limit %v, run %d disturbed: %+v", limit, k, m)
+			}
+		}
 	}
 }
 

@@ -151,6 +151,8 @@ func (p *printer) verdicts(r *Report) {
 
 func (p *printer) max(m *Max) {
 	switch {
+	case m.Value == 0 && m.Failed == 0:
+		p.row("Highest", "", "not known: no number of %s was tried to its end", m.Of)
 	case m.Value == 0:
 		p.row("Highest", "", "none: not even %s %s is within the SLO (%s)", Number(m.Failed), m.Of, m.Limit)
 	case m.Failed == 0:
