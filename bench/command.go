@@ -321,6 +321,7 @@ func (o *options) measure(ctx context.Context, j load.Job, exact bool, name stri
 	}
 	r := &report.Report{
 		Started: began, Result: res, Loop: j.Loop, Streams: j.Streams, Hold: j.Hold, Checked: "by their form",
+		Window: j.Window.Seconds(), Model: o.model, Simulate: o.Simulate,
 		Environment: report.Here(o.version, o.flags()),
 	}
 	if exact || j.Loop == load.Cancel {

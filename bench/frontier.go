@@ -56,7 +56,7 @@ func (o *options) frontier(ctx context.Context, p *progress) (*report.Report, er
 	}
 	return &report.Report{
 		Scenario: "frontier", About: "the most requests/s below each p99 latency with none failed, and the most streams carried whole, as GetBusbar/benchmarking defines them",
-		Started: last.Started, Checked: last.Checked, Frontier: f, Result: result, Environment: last.Environment,
+		Started: last.Started, Checked: last.Checked, Model: last.Model, Simulate: last.Simulate, Window: o.Duration.Seconds(), Frontier: f, Result: result, Environment: last.Environment,
 	}, nil
 }
 

@@ -28,3 +28,36 @@ func TestADirectEndpointThatFailsIsNoCleanRun(t *testing.T) {
 		t.Errorf("the page does not say so: %v", err)
 	}
 }
+
+// TestCompareSaysWhatIsNotTheSame has two runs of different loads, the second
+// without --pid.
+func TestCompareSaysWhatIsNotTheSame(t *testing.T) {
+	t.Parallel()
+	url, dir := provider(t, simulate.Options{}), t.TempDir()
+	a, b := filepath.Join(dir, "a.json"), filepath.Join(dir, "b.json")
+	for file, args := range map[string][]string{a: {"--duration", "300ms", "--pid", pid()}, b: {"--duration", "200ms", "--simulate", "events=2000", "--model", "other", "--direct", url}} {
+		if _, err := run(t, append(args, "json", "--url", url, "--key", "k", "--out", file)...); err != nil && !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+	}
+	text, err := run(t, "--compare", a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"NOT THE SAME LOAD: --simulate none and events=2000", "NOT THE SAME LOAD: model simulated and other",
+		"NOT THE SAME LOAD: seconds measured 0.3 and 0.2", "NOT THE SAME LOAD: --direct false and true",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for line := range strings.Lines(text) { // one of the two is not measured
+		if f := strings.Fields(line); (strings.Contains(line, "CPU") || strings.Contains(line, "added")) && (f[len(f)-1] != "-") {
+			t.Errorf("what was not measured is shown as something: %s", line)
+		}
+	}
+	if !strings.Contains(text, "added latency p50") {
+		t.Errorf("no added time in\n%s", text)
+	}
+}

@@ -87,10 +87,13 @@ type Memory struct {
 	Streams int64 `json:"streams"`   // that were open
 }
 
+// Known reports whether the memory of a stream was measured.
+func (m Memory) Known() bool { return m.Open > 0 && m.Streams > 0 }
+
 // PerStream returns the memory of an open stream in KiB, beyond that of the
 // first ones, at the window's beginning and its end.
 func (m Memory) PerStream() (open, later float64) {
-	if m.Streams == 0 || m.Open == 0 {
+	if !m.Known() {
 		return 0, 0
 	}
 	return float64(m.Open-m.Base) / float64(m.Streams), float64(m.Later-m.Base) / float64(m.Streams)

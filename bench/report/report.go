@@ -27,6 +27,9 @@ type Report struct {
 	TargetRate  float64     `json:"target_rate"` // asked for; 0: as many as go
 	Streams     int         `json:"streams"`
 	Hold        int         `json:"hold,omitempty"`
+	Window      float64     `json:"window"`             // what was to be measured, seconds
+	Model       string      `json:"model"`              // that requests named
+	Simulate    string      `json:"simulate,omitempty"` // what the simulated provider was asked for beyond the scenario's own
 	Verdicts    []Verdict   `json:"slo,omitempty"`
 	Max         *Max        `json:"max,omitempty"`
 	Frontier    *Frontier   `json:"frontier,omitempty"`
