@@ -39,6 +39,7 @@ type client struct {
 	headAt  int64
 	firstAt int64 // first event with output
 	lastAt  int64 // last one
+	stale   bool  // one was written before the request
 	largest int64 // gap
 }
 
@@ -115,7 +116,7 @@ func (c *client) answer(q *query) error {
 	} else {
 		c.form.reset(q.terminal, q.stream)
 	}
-	c.headAt, c.firstAt, c.lastAt, c.largest = 0, 0, 0, 0
+	c.headAt, c.firstAt, c.lastAt, c.largest, c.stale = 0, 0, 0, 0, false
 	c.began = c.due.Load()
 	c.closing = true // until the answer has been read to its end
 	h, err := c.head()
@@ -136,10 +137,10 @@ func (c *client) answer(q *query) error {
 	if err := c.body(h, feed); err != nil {
 		return err
 	}
-	if q.want != nil {
-		err = c.exact.end()
-	} else {
+	if q.want == nil {
 		err = c.form.end()
+	} else if err = c.exact.end(); err == nil && c.stale {
+		err = errStale
 	}
 	if err == nil && c.r < c.w {
 		return errAfter // and the connection is of no use
@@ -165,43 +166,6 @@ func (c *client) refused(h head) error {
 		c.closing = h.close
 	}
 	return statusError{h.status, string(said)}
-}
-
-// exactEvent counts a content event of the simulated provider.
-func (c *client) exactEvent(sent int64) {
-	c.event()
-	if sent > c.now || sent < c.began {
-		c.run.strange.Store(true)
-	}
-	if !c.asked.Load().stream {
-		return
-	}
-	// By when it was sent: what is held up until the window has closed belongs to it.
-	if s := c.arm.slice(sent); s != nil {
-		c.arm.delay.Add(c.now - sent)
-		s.delay.Add(c.now - sent)
-		if c.run.compared() {
-			s.delays.add(c.now - sent)
-		}
-	}
-}
-
-func (c *client) formEvent() { c.event() }
-
-func (c *client) event() {
-	c.arm.events.Add(1)
-	if c.firstAt == 0 {
-		c.firstAt = c.now
-		c.arm.begun.Add(1)
-		c.arm.open.Add(1)
-	} else {
-		gap := c.now - c.lastAt
-		c.largest = max(c.largest, gap)
-		if c.run.touches(c.lastAt, c.now) {
-			c.arm.gap.Add(gap)
-		}
-	}
-	c.lastAt = c.now
 }
 
 // head is what is kept of an answer's head.

@@ -357,7 +357,7 @@ func classify(err error) (class, said string) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "cut", said
 	}
-	for _, known := range []error{errDiffers, errIncomplete, errTooLong, errAfter, errNoTerminal, errEvent, errNotJSON, errUnchecked, errNotStream, errNothing, errNever} {
+	for _, known := range []error{errDiffers, errIncomplete, errTooLong, errAfter, errNoTerminal, errEvent, errNotJSON, errUnchecked, errNotStream, errNothing, errNever, errStale} {
 		if errors.Is(err, known) {
 			return known.Error(), said
 		}
