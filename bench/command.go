@@ -230,12 +230,7 @@ func (o *options) one(ctx context.Context, name string, p *progress) (*report.Re
 		return r, err
 	}
 	if !o.findMax {
-		for try := 1; ; try++ {
-			r, err := measure(ctx, o.Load)
-			if err != nil || r.Valid || try == o.tries {
-				return r, err
-			}
-		}
+		return tries(ctx, o.tries, func() (*report.Report, error) { return measure(ctx, o.Load) })
 	}
 	of, start, most := "requests/s", o.Rate, float64(maxRate)
 	if s.Loop == load.Streams {
@@ -268,6 +263,25 @@ func (o *options) one(ctx context.Context, name string, p *progress) (*report.Re
 		}
 		return r, err
 	})
+}
+
+// tries runs a load until it is valid, n times at most, and returns the last run.
+// An interrupt is the end of it: what was seen until then is the result, of the
+// try before where there was nothing yet.
+func tries(ctx context.Context, n int, measure func() (*report.Report, error)) (last *report.Report, err error) {
+	for range n {
+		r, err := measure()
+		if err != nil && (last == nil || ctx.Err() == nil) {
+			return nil, err
+		}
+		if err == nil {
+			last = r
+		}
+		if last.Valid || ctx.Err() != nil {
+			break
+		}
+	}
+	return last, nil
 }
 
 // exact reports how answers are to be checked, having seen one of each kind.

@@ -2,12 +2,15 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"streamrelay/bench/load"
+	"streamrelay/bench/report"
 	"streamrelay/bench/simulate"
 )
 
@@ -59,5 +62,36 @@ func TestCompareSaysWhatIsNotTheSame(t *testing.T) {
 	}
 	if !strings.Contains(text, "added latency p50") {
 		t.Errorf("no added time in\n%s", text)
+	}
+}
+
+func TestAnInterruptEndsTheTries(t *testing.T) {
+	for name, tt := range map[string]struct {
+		runs []*report.Report // nil: an error
+		ends int              // the run in which the interrupt comes
+		want int              // the run that is returned, 0: an error
+	}{
+		"until one is valid": {runs: []*report.Report{{}, {Result: load.Result{Valid: true}}, {}}, ends: 9, want: 2},
+		"the last":           {runs: []*report.Report{{}, {}, {}}, ends: 9, want: 3},
+		"part of one":        {runs: []*report.Report{{}, {}, {}}, ends: 1, want: 1},
+		"before the second":  {runs: []*report.Report{{}, nil, {}}, ends: 2, want: 1},
+		"before the first":   {runs: []*report.Report{nil, {}}, ends: 1},
+		"no interrupt":       {runs: []*report.Report{{}, nil}, ends: 9},
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		n := 0
+		got, err := tries(ctx, len(tt.runs), func() (*report.Report, error) {
+			if n++; n == tt.ends {
+				cancel()
+			}
+			if tt.runs[n-1] == nil {
+				return nil, errors.New("no result")
+			}
+			return tt.runs[n-1], nil
+		})
+		cancel()
+		if tt.want == 0 && err == nil || tt.want > 0 && (err != nil || got != tt.runs[tt.want-1]) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
 	}
 }

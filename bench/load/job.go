@@ -118,8 +118,8 @@ func Alone() {
 
 // Run executes a job to its end. Whatever the endpoint does, it returns at the
 // latest when Ramp, Settle, Window, the longest answer and Timeout have passed,
-// and some seconds. Where ctx ends within the window it returns what was seen so
-// far, which is not valid.
+// and some seconds. Where ctx ends within the window, or before all that was under
+// way at its end, it returns what was seen so far, which is not valid.
 func Run(ctx context.Context, job Job) (Result, error) {
 	r, err := newRun(job)
 	if err != nil {
@@ -148,7 +148,11 @@ func Run(ctx context.Context, job Job) (Result, error) {
 		r.stop()
 	}
 	release()
+	waiting := context.AfterFunc(ctx, r.stop) // for what was under way when the window closed
 	r.wg.Wait()
+	if !waiting() && err == nil {
+		res.Invalid = append(res.Invalid, "interrupted before all answers had come")
+	}
 	if now := simulate.Now(); errors.Is(err, context.Canceled) && r.from.Load() != 0 && now > r.from.Load() {
 		res.Seconds = float64(min(now, r.to.Load())-r.from.Load()) / 1e9
 		res.Invalid = append(res.Invalid, fmt.Sprintf("interrupted after %s of %s", time.Duration(res.Seconds*1e9).Round(time.Millisecond), job.Window))

@@ -165,6 +165,30 @@ func TestWhatWasSeenBeforeAnInterruptionIsReported(t *testing.T) {
 	}
 }
 
+func TestWhatIsUnderWayAfterTheWindowCanBeInterrupted(t *testing.T) {
+	t.Parallel()
+	_, addr := startProvider(t, simulate.Options{})
+	for _, loop := range []Loop{Closed, Open, Streams} {
+		ctx, cancel := context.WithCancel(context.Background())
+		job := shortJob(loop, addr, streamBody, "gap=10ms,events=6000")
+		job.Requests[0].Length = time.Minute
+		job.Progress = func(p Progress) {
+			if p.Elapsed > p.Planned+time.Second {
+				cancel()
+			}
+		}
+		began := time.Now()
+		res, err := Run(ctx, job)
+		cancel()
+		if err != nil || !invalidFor(res, "interrupted") || res.Seconds <= 0 || res.Delay.Count == 0 || res.Cost.Events == 0 {
+			t.Errorf("%s: %v, %v s, delays %+v: %v", loop, err, res.Seconds, res.Delay, res.Invalid)
+		}
+		if took := time.Since(began); took > 30*time.Second { // the streams last a minute
+			t.Errorf("%s: it ended after %s", loop, took)
+		}
+	}
+}
+
 func TestAnEndpointWhoseProcessEndsHasAResult(t *testing.T) {
 	t.Parallel()
 	_, addr := startProvider(t, simulate.Options{})
