@@ -217,8 +217,8 @@ func newRun(job Job) (*run, error) {
 	for _, a := range r.arms {
 		a.idle.most = min(job.Streams, (most-job.Hold)/len(r.arms))
 	}
-	r.meter, err = newMeter(job.PID, job.Provider, job.Admin)
-	return r, err
+	r.meter = newMeter(job.PID, job.Provider, job.Admin)
+	return r, nil
 }
 
 // spare is what a run needs besides its connections.

@@ -17,32 +17,23 @@ import (
 
 // meter reads what the endpoint's and the provider's processes cost.
 type meter struct {
-	pids     []int
-	provider []int
+	pid      int // with its descendants, whenever they began; 0: unknown
+	provider int // alone
 	admin    string
 }
 
 // errNoMeter says that nobody named a process.
 var errNoMeter = errors.New("neither a process nor an admin URL was given")
 
-func newMeter(pid, provider int, admin string) (m meter, err error) {
-	if pid != 0 {
-		if m.pids, err = Tree(pid); err != nil {
-			return m, err
-		}
-	}
-	if provider != 0 {
-		m.provider = []int{provider}
-	}
-	m.admin = strings.TrimSuffix(admin, "/metrics")
-	return m, nil
+func newMeter(pid, provider int, admin string) meter {
+	return meter{pid: pid, provider: provider, admin: strings.TrimSuffix(admin, "/metrics")}
 }
 
 // memory returns the endpoint's memory in KiB: the proportional set size of its
 // processes, or the resident one that its metrics tell.
 func (m *meter) memory(ctx context.Context) (int64, error) {
-	if len(m.pids) > 0 {
-		return pss(m.pids)
+	if m.pid != 0 {
+		return pss(m.pid)
 	}
 	if m.admin == "" {
 		return 0, errNoMeter
@@ -51,16 +42,31 @@ func (m *meter) memory(ctx context.Context) (int64, error) {
 	return int64(v) / 1024, err
 }
 
-// cpu returns the endpoint's CPU time in nanoseconds.
-func (m *meter) cpu(ctx context.Context) (int64, error) {
-	if len(m.pids) > 0 {
-		return cpu(m.pids)
+// cpu returns the CPU time of each of the endpoint's processes in nanoseconds,
+// or under 0 that which its metrics tell.
+func (m *meter) cpu(ctx context.Context) (map[int]int64, error) {
+	if m.pid != 0 {
+		return cpuTree(m.pid)
 	}
 	if m.admin == "" {
-		return 0, nil
+		return nil, nil
 	}
 	v, err := m.metric(ctx, "process_cpu_seconds_total")
-	return int64(v * 1e9), err
+	return map[int]int64{0: int64(v * 1e9)}, err
+}
+
+// spent returns the CPU time between two readings. A process that began between
+// them began at 0; what one that ended had used cannot be known.
+func spent(before, after map[int]int64) (ns int64, err error) {
+	for pid := range before {
+		if _, ok := after[pid]; !ok {
+			return 0, fmt.Errorf("process %d ended within the window: its CPU time is not known", pid)
+		}
+	}
+	for pid, at := range after {
+		ns += at - before[pid]
+	}
+	return ns, nil
 }
 
 // metric reads one value of the admin listener's /metrics.
@@ -94,7 +100,8 @@ func (m *meter) metric(ctx context.Context, name string) (float64, error) {
 
 // reading is the state of all counters at one moment.
 type reading struct {
-	at, finished, events, peer, provider, own int64
+	at, finished, events, provider, own int64
+	peer                                map[int]int64
 }
 
 func (r *run) read() (s reading, err error) {
@@ -104,9 +111,11 @@ func (r *run) read() (s reading, err error) {
 	if err != nil {
 		return s, err
 	}
-	if s.provider, err = cpu(r.meter.provider); err != nil {
-		return s, err
+	if r.meter.provider != 0 {
+		if s.provider, err = cpu(r.meter.provider); err != nil {
+			return s, err
+		}
 	}
-	s.own, err = cpu([]int{os.Getpid()})
+	s.own, err = cpu(os.Getpid())
 	return s, err
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -43,29 +44,50 @@ func Tree(pid int) ([]int, error) {
 	return tree, nil
 }
 
-// cpu returns the CPU time, user and system, of processes in nanoseconds. It
-// reads their CPU clocks, which are exact where /proc/PID/stat counts ticks of
-// 10 ms.
-func cpu(pids []int) (int64, error) {
-	var sum int64
-	for _, pid := range pids {
-		// MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of linux/posix-timers.h.
-		var ts unix.Timespec
-		if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
-			return 0, fmt.Errorf("CPU clock of process %d: %w", pid, err)
-		}
-		sum += ts.Nano()
+// cpu returns the CPU time, user and system, of a process in nanoseconds. It
+// reads its CPU clock, which is exact where /proc/PID/stat counts ticks of 10 ms.
+func cpu(pid int) (int64, error) {
+	// MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of linux/posix-timers.h.
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
+		return 0, fmt.Errorf("CPU clock of process %d: %w", pid, err)
 	}
-	return sum, nil
+	return ts.Nano(), nil
 }
 
-// pss returns the proportional set size of processes in KiB.
-func pss(pids []int) (int64, error) {
+// cpuTree returns the CPU time of pid and of each of its descendants.
+func cpuTree(pid int) (map[int]int64, error) {
+	tree, err := Tree(pid)
+	if err != nil {
+		return nil, err
+	}
+	times := map[int]int64{}
+	for _, id := range tree {
+		ns, err := cpu(id)
+		if err != nil && id == pid {
+			return nil, err
+		}
+		if err == nil { // a child that has ended since the list was made is none
+			times[id] = ns
+		}
+	}
+	return times, nil
+}
+
+// pss returns the proportional set size of pid and its descendants in KiB.
+func pss(pid int) (int64, error) {
+	tree, err := Tree(pid)
+	if err != nil {
+		return 0, err
+	}
 	var sum int64
-	for _, pid := range pids {
-		f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	for _, id := range tree {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", id))
+		if errors.Is(err, os.ErrNotExist) && id != pid {
+			continue
+		}
 		if err != nil {
-			return 0, fmt.Errorf("memory of process %d: %w", pid, err)
+			return 0, fmt.Errorf("memory of process %d: %w", id, err)
 		}
 		for s := bufio.NewScanner(f); s.Scan(); {
 			if v, ok := strings.CutPrefix(s.Text(), "Pss:"); ok {

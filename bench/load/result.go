@@ -100,10 +100,14 @@ func (m Memory) PerStream() (open, later float64) {
 }
 
 func (res *Result) cost(before, after reading) {
+	peer, err := spent(before.peer, after.peer)
+	if err != nil {
+		res.Invalid = append(res.Invalid, err.Error())
+	}
 	res.Seconds = float64(after.at-before.at) / 1e9
 	res.Cost = Cost{
 		Requests: after.finished - before.finished, Events: after.events - before.events,
-		Peer: after.peer - before.peer, Provider: after.provider - before.provider, Own: after.own - before.own,
+		Peer: peer, Provider: after.provider - before.provider, Own: after.own - before.own,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -267,16 +268,48 @@ func TestTreeHoldsThisProcess(t *testing.T) {
 	if !slices.Contains(tree, os.Getpid()) {
 		t.Errorf("%d is not among the children of %d: %v", os.Getpid(), os.Getppid(), tree)
 	}
-	before, err := cpu([]int{os.Getpid()})
+	before, err := cpu(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(20 * time.Millisecond); time.Now().Before(end); {
 	}
-	if after, err := cpu([]int{os.Getpid()}); err != nil || after <= before {
+	if after, err := cpu(os.Getpid()); err != nil || after <= before {
 		t.Errorf("CPU time went from %d to %d, %v", before, after, err)
 	}
-	if kib, err := pss([]int{os.Getpid()}); err != nil || kib <= 0 {
+	if kib, err := pss(os.Getpid()); err != nil || kib <= 0 {
 		t.Errorf("memory %d KiB, %v", kib, err)
+	}
+}
+
+// TestChildrenThatBeganWithinTheWindowCost starts one between two readings.
+func TestChildrenThatBeganWithinTheWindowCost(t *testing.T) {
+	m := newMeter(os.Getpid(), 0, "")
+	before, err := m.cpu(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", "600")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	during, err := m.cpu(context.Background())
+	if _, ok := during[child.Process.Pid]; !ok || err != nil {
+		t.Errorf("%d is not in %v, %v", child.Process.Pid, during, err)
+	}
+	_ = child.Process.Kill()
+	_ = child.Wait()
+	after, err := m.cpu(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spent(before, after); err != nil {
+		t.Error(err) // it began and ended in between
+	}
+	if _, err := spent(during, after); err == nil || !strings.Contains(err.Error(), "ended within the window") {
+		t.Error(err)
+	}
+	if ns, err := spent(map[int]int64{1: 5, 2: 7}, map[int]int64{1: 6, 2: 9, 3: 100}); ns != 103 || err != nil {
+		t.Errorf("%d, %v", ns, err)
 	}
 }

@@ -77,7 +77,7 @@ func cards(r *Report) (cs []card) {
 			add("CPU an event", per(c.Peer, c.Events), "")
 		}
 	}
-	if open, later := r.Memory.PerStream(); r.Memory.Open > 0 {
+	if open, later := r.Memory.PerStream(); r.Memory.Known() {
 		add("memory a stream", Number(open)+" KiB", Number(later)+" KiB at the end")
 	}
 	return cs

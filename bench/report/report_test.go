@@ -76,7 +76,7 @@ func TestJudge(t *testing.T) {
 		"rate ≥ 100/s: 500/s: within", "rate ≥ 1000/s: 500/s: broken",
 		"ttft p99 ≤ 1.00 s: not measured: broken", // what was not measured is not within
 		"added p50 ≤ 1.00 ms: 150 µs: within", "added ttft p50 ≤ 1.00 ms: not measured: broken",
-		"memory ≤ 20.0 KiB/stream: 10.0 KiB: within",
+		"memory ≤ 20.0 KiB/stream: 10.5 KiB: within",
 	}
 	// What is not measured has no value to print.
 	for i := range want {
@@ -102,6 +102,14 @@ func TestJudge(t *testing.T) {
 	r.Judge(bounds[:1])
 	if !r.Passed() {
 		t.Error("not passed within all bounds")
+	}
+	r.Memory.Later = 40_000
+	if r.Judge(bounds[len(bounds)-1:]); r.Passed() || r.Verdicts[0].Text != "30.0 KiB" {
+		t.Errorf("within a bound of memory that was broken by the window's end: %+v", r.Verdicts)
+	}
+	r.Memory.Streams = 0
+	if r.Judge(bounds[len(bounds)-1:]); r.Passed() {
+		t.Error("within a bound of memory of no stream")
 	}
 	r.Memory.Open = 0
 	if r.Judge(bounds[len(bounds)-1:]); r.Passed() {

@@ -38,7 +38,7 @@ var (
 // Times without a measure in front are the latency's. errors is a share of the
 // window's requests, and errors=0, which is meant where none is named, allows none
 // before the window either; rate, a number of requests a second, is a lower bound, all others are
-// upper ones; kib is the memory of an open stream.
+// upper ones; kib is the memory of an open stream, at the end of the window where it is more than at its beginning.
 func ParseSLO(s string) ([]Bound, error) {
 	var bounds []Bound
 	for item := range strings.SplitSeq(s, ",") {
@@ -119,8 +119,8 @@ func (r *Report) Judge(bounds []Bound) {
 			v.Value, v.Passed = r.Rate, r.Rate >= b.Value
 			v.Bound, v.Text = fmt.Sprintf("rate ≥ %s/s", Number(b.Value)), Number(v.Value)+"/s"
 		case b.Measure == "kib":
-			v.Value, _ = r.Memory.PerStream()
-			known := r.Memory.Open > 0
+			v.Value = max(r.Memory.PerStream()) // at the window's end it may be more than at its beginning
+			known := r.Memory.Known()
 			v.Passed = known && v.Value <= b.Value
 			v.Bound, v.Text = fmt.Sprintf("memory ≤ %s KiB/stream", Number(b.Value)), Number(v.Value)+" KiB"
 			if !known {

@@ -121,7 +121,7 @@ func (p *printer) cost(r *Report) {
 	if c.Own > 0 {
 		p.row("Generator", "["+name+", cores]", "%s, %.2f", per(c.Own, n), float64(c.Own)/1e9/r.Seconds)
 	}
-	if open, later := r.Memory.PerStream(); r.Memory.Open > 0 {
+	if open, later := r.Memory.PerStream(); r.Memory.Known() {
 		p.row("Memory", "[KiB a stream, at the end, idle MiB]", "%s, %s, %s (%d streams)", Number(open), Number(later), Number(float64(r.Memory.Idle)/1024), r.Memory.Streams)
 	}
 	if r.Stalls > 0 {
