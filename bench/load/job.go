@@ -334,12 +334,26 @@ func (a *arm) fail(err error) {
 	}
 	if a.byClass[class]++; a.byClass[class] == 1 {
 		for _, b := range r.arms {
-			if key := b.endpoint.Key; key != "" {
-				said = strings.ReplaceAll(said, key, "***")
-			}
+			said = withoutKey(said, b.endpoint.Key)
 		}
 		a.examples[class] = said
 	}
+}
+
+// withoutKey hides a key in what an error said, and at its end the part of one
+// that was left where it was cut.
+func withoutKey(said, key string) string {
+	if key == "" {
+		return said
+	}
+	cut := len(said) >= maxSaid
+	said = strings.ReplaceAll(said, key, "***")
+	for n := min(len(key)-1, len(said)); cut && n > 0; n-- {
+		if rest, ok := strings.CutSuffix(said, key[:n]); ok {
+			return rest + "***"
+		}
+	}
+	return said
 }
 
 func classify(err error) (class, said string) {

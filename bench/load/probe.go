@@ -64,11 +64,8 @@ func probe(ctx context.Context, client *http.Client, e *endpoint, q *Request, id
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if resp.StatusCode != 200 {
-		text := strings.Join(strings.Fields(string(b[:min(len(b), maxSaid)])), " ")
-		if e.Key != "" {
-			text = strings.ReplaceAll(text, e.Key, "***")
-		}
-		return "", fmt.Errorf("status %d: %s", resp.StatusCode, text)
+		text := withoutKey(string(b[:min(len(b), maxSaid)]), e.Key)
+		return "", fmt.Errorf("status %d: %s", resp.StatusCode, strings.Join(strings.Fields(text), " "))
 	}
 	if err != nil {
 		return "", fmt.Errorf("read its answer: %w", err)
