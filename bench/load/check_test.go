@@ -135,6 +135,11 @@ func TestFormFindsWhatNeedsNoKnowledge(t *testing.T) {
 		{"no output", "/chat/completions", "data: [DONE]\n\n", true, 0, errNothing},
 		{"error in between", "/chat/completions", "data: {\"error\":{\"message\":\"x\"}}\n\n" + chat, true, 2, errEvent},
 		{"error event", "/messages", "event: error\ndata: {}\n\n" + messages, true, 1, errEvent},
+		{"messages, spaced", "/messages", strings.ReplaceAll(messages, `":"`, `": "`), true, 1, nil},
+		{"responses, spaced", "/responses", strings.ReplaceAll(responses, `":"`, `": "`), true, 1, nil},
+		{"chat, spaced", "/chat/completions", strings.ReplaceAll(chat, `":"`, `": "`), true, 2, nil},
+		{"an end that is said", "/responses", strings.ReplaceAll(responses, `"type":"response.completed"`, `"delta":"\"type\": \"response.completed\""`), true, 2, errNoTerminal},
+		{"error event, no space", "/messages", "event:error\ndata: {}\n\n" + messages, true, 1, errEvent},
 		{"JSON", "/embeddings", `{"data":[]}`, false, 0, nil},
 		{"half JSON", "/embeddings", `{"data":[`, false, 0, errNotJSON},
 	} {

@@ -21,7 +21,7 @@ var (
 // as its last; anything else must be JSON and no error object. A lost or altered event in between
 // cannot be seen; only the simulated provider shows that.
 type form struct {
-	terminal []byte // what the terminal event's data is or, where it is JSON, holds
+	terminal []byte // what the terminal event's data is or, in quotes, its type
 	stream   bool
 	line     []byte // the current line, its first maxLine bytes
 	held     []byte // a JSON answer, its first maxJSON bytes
@@ -69,7 +69,7 @@ func (f *form) feed(b []byte, event func()) error {
 
 // see looks at one line and reports whether it carries output.
 func (f *form) see(line []byte) bool {
-	if bytes.HasPrefix(line, []byte("event: error")) {
+	if name, ok := bytes.CutPrefix(line, []byte("event:")); ok && bytes.HasPrefix(bytes.TrimLeft(name, " "), []byte("error")) {
 		f.failed = true
 	}
 	value, ok := bytes.CutPrefix(line, []byte("data:"))
@@ -81,7 +81,7 @@ func (f *form) see(line []byte) bool {
 	switch {
 	case isError(value):
 		f.failed = true
-	case bytes.Equal(value, f.terminal), f.terminal[0] == '"' && bytes.Contains(value, f.terminal): // within a text its quotes would be escaped
+	case bytes.Equal(value, f.terminal), f.terminal[0] == '"' && anyField(value, typeName, f.isTerminal):
 		f.done = true
 	case hasOutput(value):
 		f.output = true
@@ -101,31 +101,44 @@ func isError(b []byte) bool {
 	return json.Unmarshal(b, &v) == nil && len(v.Error) > 0 && string(v.Error) != "null"
 }
 
+// typeName is the field that holds an event's type.
+var typeName = []byte(`"type"`)
+
+func (f *form) isTerminal(value []byte) bool { return bytes.HasPrefix(value, f.terminal) }
+
 // outputs are the fields that carry what a model says, thinks or calls, in the
 // streams of OpenAI's three APIs and of Anthropic's.
 var outputs = [][]byte{
-	[]byte(`"content":"`), []byte(`"reasoning_content":"`), []byte(`"text":"`), []byte(`"delta":"`),
-	[]byte(`"arguments":"`), []byte(`"thinking":"`), []byte(`"partial_json":"`),
+	[]byte(`"content"`), []byte(`"reasoning_content"`), []byte(`"text"`), []byte(`"delta"`),
+	[]byte(`"arguments"`), []byte(`"thinking"`), []byte(`"partial_json"`),
 }
 
-// hasOutput reports whether one of the fields is there and not empty. Providers
-// that put a space behind the colon are looked at without it.
+// hasOutput reports whether one of the fields is there and not empty.
 func hasOutput(event []byte) bool {
-	for _, field := range outputs {
-		name := field[:len(field)-1]
-		for rest := event; ; {
-			i := bytes.Index(rest, name)
-			if i < 0 {
-				break
-			}
-			rest = rest[i+len(name):]
-			v := bytes.TrimLeft(rest, " ")
-			if len(v) > 1 && v[0] == '"' && v[1] != '"' {
-				return true
-			}
+	for _, name := range outputs {
+		if anyField(event, name, saysSomething) {
+			return true
 		}
 	}
 	return false
+}
+
+func saysSomething(value []byte) bool { return len(value) > 1 && value[0] == '"' && value[1] != '"' }
+
+// anyField reports whether is says so of one of the fields with a name, which is
+// in quotes: it is given what follows the colon and the spaces that some put
+// behind it. Within a text the quotes would be escaped.
+func anyField(event, name []byte, is func(value []byte) bool) bool {
+	for {
+		i := bytes.Index(event, name)
+		if i < 0 {
+			return false
+		}
+		event = event[i+len(name):]
+		if value, ok := bytes.CutPrefix(bytes.TrimLeft(event, " "), []byte(":")); ok && is(bytes.TrimLeft(value, " ")) {
+			return true
+		}
+	}
 }
 
 // end says whether the body may end here.

@@ -43,13 +43,14 @@ type query struct {
 // base is the profile of a provider that was started bare.
 var base = simulate.Profile{Events: 64, Size: 220, Prompt: 7}
 
-// terminals are what the last event of a stream is known by.
+// terminalOf is what the last event of a stream is known by: its type, in quotes,
+// or its data where that is not JSON.
 func terminalOf(path string) []byte {
 	switch {
 	case strings.HasSuffix(path, "/responses"):
-		return []byte(`"type":"response.completed"`)
+		return []byte(`"response.completed"`)
 	case strings.HasSuffix(path, "/messages"):
-		return []byte(`"type":"message_stop"`)
+		return []byte(`"message_stop"`)
 	}
 	return []byte("[DONE]")
 }
