@@ -137,6 +137,9 @@ func (c *client) answer(q *query) error {
 	if err := c.body(h, feed); err != nil {
 		return err
 	}
+	if c.lastAt != 0 {
+		c.largest = max(c.largest, c.now-c.lastAt) // to the end, which a client waits for, too
+	}
 	if q.want == nil {
 		err = c.form.end()
 	} else if err = c.exact.end(); err == nil && c.stale {

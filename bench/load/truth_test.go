@@ -245,14 +245,19 @@ func knowsAdded(t *testing.T, job Job, measure string) string {
 	return ""
 }
 
-// TestStallsAreCounted has a stream pause for longer than is allowed.
+// TestStallsAreCounted has streams pause for longer than is allowed, between two
+// events and before the end.
 func TestStallsAreCounted(t *testing.T) {
 	t.Parallel()
 	_, addr := startProvider(t, simulate.Options{})
-	job := shortJob(Streams, addr, streamBody, "gap=150ms,events=3")
-	job.Stall = 100 * time.Millisecond
-	if res := mustRun(t, job); res.Stalls != 4 || res.Errors != 0 {
-		t.Errorf("%d stalls, errors %v", res.Stalls, res.ByClass)
+	for _, how := range []string{"gap=600ms,events=3", "gap=1ms,events=3,hold=600ms"} {
+		for _, exact := range []bool{true, false} {
+			job := shortJob(Streams, addr, streamBody, how)
+			job.Stall, job.Exact = 500*time.Millisecond, exact
+			if res := mustRun(t, job); res.Stalls != 4 || res.Errors != 0 {
+				t.Errorf("%s: %d stalls, errors %v", how, res.Stalls, res.ByClass)
+			}
+		}
 	}
 }
 
