@@ -40,7 +40,7 @@ type query struct {
 	request  *Request
 }
 
-// base is the profile of a provider that was started bare.
+// base is what answers hold where a request does not say so.
 var base = simulate.Profile{Events: 64, Size: 220, Prompt: 7}
 
 // terminalOf is what the last event of a stream is known by: its type, in quotes,
@@ -66,6 +66,9 @@ func (r *run) query(e *endpoint, q *Request, id, more string) (*query, error) {
 		return nil, fmt.Errorf("request %s: its body is not JSON: %w", q.Name, err)
 	}
 	header := strings.Trim(q.Simulate+","+more+",id="+id, ",")
+	if r.job.Exact { // whatever the provider was started with
+		header = fmt.Sprintf("events=%d,size=%d,prompt=%d,cached=%d,%s", base.Events, base.Size, base.Prompt, base.Cached, header)
+	}
 	profile, err := simulate.ParseProfile(base, []byte(header))
 	if err != nil {
 		return nil, fmt.Errorf("request %s: %w", q.Name, err)

@@ -72,6 +72,15 @@ func TestJSONAnswersAreChecked(t *testing.T) {
 	}
 }
 
+func TestAnswersAreExpectedOfAnyProvider(t *testing.T) {
+	_, addr := startProvider(t, simulate.Options{Profile: simulate.Profile{Events: 3, Size: 500, Prompt: 100, Cached: 50}})
+	for _, body := range []string{jsonBody, streamBody} {
+		if res := mustRun(t, shortJob(Closed, addr, body, "")); res.Errors != 0 || res.Requests == 0 {
+			t.Errorf("%d requests, errors %v", res.Requests, res.ByClass)
+		}
+	}
+}
+
 func TestConnectionsAreUsedAgain(t *testing.T) {
 	p, addr := startProvider(t, simulate.Options{})
 	job := shortJob(Open, addr, jsonBody, "events=1")
