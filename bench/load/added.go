@@ -17,9 +17,14 @@ type Added struct {
 // Interval is an estimate and where it would lie in 95 of 100 repetitions.
 type Interval struct {
 	Value float64 `json:"value"`
+	Known bool    `json:"interval"` // whether there are enough parts to tell Low and High
 	Low   float64 `json:"low"`
 	High  float64 `json:"high"`
 }
+
+// leastParts is the fewest parts of the window that an interval is drawn from:
+// of one part all draws are the same, and of few they are hardly different.
+const leastParts = 5
 
 // sample keeps the values of a part of the window as they are, where there are
 // too many a random choice of them (algorithm R, Vitter 1985). A histogram will
@@ -147,6 +152,9 @@ func bootstrap(ours, theirs []*sample) Added {
 	}
 	var added Added
 	added.P50.Value, added.P99.Value = difference(times)
+	if n < leastParts {
+		return added
+	}
 	// The same parts are drawn in every run on the same data.
 	random := rand.New(rand.NewPCG(1, 2))
 	p50s, p99s := make([]float64, resamples), make([]float64, resamples)
@@ -165,5 +173,5 @@ func bootstrap(ours, theirs []*sample) Added {
 // between sets the interval from the resampled values.
 func (v *Interval) between(values []float64) {
 	slices.Sort(values)
-	v.Low, v.High = values[len(values)*25/1000], values[len(values)*975/1000]
+	v.Known, v.Low, v.High = true, values[len(values)*25/1000], values[len(values)*975/1000]
 }

@@ -103,8 +103,8 @@ func TestBootstrapKnowsWhatItDoesNotKnow(t *testing.T) {
 		return parts
 	}
 	// A difference that is the same in every part has an interval without width.
-	got := bootstrap(same(150, 150, 150, 150), same(100, 100, 100, 100))
-	if v := got.P50; math.Abs(v.Value-50e-9) > 1e-15 || v.Low != v.Value || v.High != v.Value {
+	got := bootstrap(same(150, 150, 150, 150, 150), same(100, 100, 100, 100, 100))
+	if v := got.P50; !v.Known || math.Abs(v.Value-50e-9) > 1e-15 || v.Low != v.Value || v.High != v.Value {
 		t.Errorf("constant: %+v", v)
 	}
 	// A microsecond more than a second and a half is seen.

@@ -66,7 +66,11 @@ func cards(r *Report) (cs []card) {
 	quantiles("event delay", r.Delay)
 	for _, name := range []string{"latency", "ttft", "delay"} {
 		if a, ok := r.Added[name]; ok {
-			add("added "+name, Duration(a.P50.Value), fmt.Sprintf("95 %%: %s to %s; p99 %s", Duration(a.P50.Low), Duration(a.P50.High), Duration(a.P99.Value)))
+			note := "too few values for an interval"
+			if a.P50.Known {
+				note = fmt.Sprintf("95 %%: %s to %s", Duration(a.P50.Low), Duration(a.P50.High))
+			}
+			add("added "+name, Duration(a.P50.Value), note+"; p99 "+Duration(a.P99.Value))
 		}
 	}
 	if c := r.Cost; c.Peer > 0 {

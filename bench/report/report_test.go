@@ -131,7 +131,7 @@ func sampled() *Report {
 	r.Requests, r.Errors, r.Failed, r.Valid, r.Seconds = 1000, 5, 5, true, 2
 	r.Latency = load.Summary{Count: 995, Min: 0.001, Mean: 0.003, P50: 0.002, P90: 0.01, P95: 0.015, P99: 0.02, P999: 0.021, Max: 0.022}
 	r.ByClass, r.Examples = map[string]int64{"cut": 5}, map[string]string{"cut": "EOF <b>"}
-	r.Added = map[string]load.Added{"latency": {P50: load.Interval{Value: 150e-6, Low: 140e-6, High: 160e-6}, P99: load.Interval{Value: 1e-3, Low: -1e-4, High: 2e-3}}}
+	r.Added = map[string]load.Added{"latency": {P50: load.Interval{Value: 150e-6, Known: true, Low: 140e-6, High: 160e-6}, P99: load.Interval{Value: 1e-3, Known: true, Low: -1e-4, High: 2e-3}}}
 	r.Memory = load.Memory{Idle: 9_000, Base: 10_000, Open: 20_000, Later: 20_500, Streams: 1000}
 	r.Cost = load.Cost{Requests: 1000, Events: 1000, Peer: 50e6, Own: 20e6}
 	r.Curves = map[string][]load.Point{"latency": h.Curve()}

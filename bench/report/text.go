@@ -79,6 +79,9 @@ func (r *Report) Text(w io.Writer) error {
 }
 
 func interval(v load.Interval) string {
+	if !v.Known {
+		return Duration(v.Value) + " (too few values for an interval)"
+	}
 	return fmt.Sprintf("%s (95 %%: %s to %s)", Duration(v.Value), Duration(v.Low), Duration(v.High))
 }
 
