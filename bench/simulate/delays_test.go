@@ -51,6 +51,26 @@ func TestTracedAnswersTakeTheirLinesInTurns(t *testing.T) {
 	}
 }
 
+func TestJSONAnswersTakeTheTimeOfTheirTokens(t *testing.T) {
+	for _, tt := range []struct {
+		profile Profile
+		timed   bool
+		want    time.Duration
+	}{
+		{Profile{TTFT: 100, Gap: 9, Events: 4}, true, 136},
+		{Profile{TTFT: 100, Gap: 9, Events: 4}, false, 100},
+		{Profile{Dist: Traced, Gap: 9, Events: 4}, true, 9}, // 5, and the gaps 1, 2, 1
+		{Profile{Dist: Traced, Gap: 9, Events: 4}, false, 5},
+		{Profile{Dist: Traced, Gap: 9}, true, 5},
+	} {
+		c := &conn{p: &Provider{}, recorded: []time.Duration{5, 1, 2}}
+		c.answer.profile, c.head.route.timed = tt.profile, tt.timed
+		if got := c.takes(); got != tt.want {
+			t.Errorf("%+v: %d, want %d", tt.profile, got, tt.want)
+		}
+	}
+}
+
 func TestLoadTrace(t *testing.T) {
 	for text, want := range map[string]string{
 		"# TTFT gaps\n812.5 21 19.5\n\n7\n": "",

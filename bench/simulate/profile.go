@@ -31,7 +31,7 @@ func After(n int) Point { return Point(n + 1) }
 type Profile struct {
 	TTFT     time.Duration // request read to first content event
 	Head     time.Duration // request read to head and opening events; 0: with TTFT
-	Gap      time.Duration // between two content events; a JSON answer takes TTFT + Events·Gap
+	Gap      time.Duration // between two content events; a JSON answer takes TTFT + Events·Gap, a traced one what its stream would
 	Jitter   time.Duration // each gap is moved by up to this, either way
 	Dist     Distribution  // how TTFT and gaps are drawn
 	Sigma    float64       // of LogNormal: the standard deviation of the logarithm

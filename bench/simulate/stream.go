@@ -97,15 +97,28 @@ func (c *conn) content(due time.Time) bool {
 	return !c.reached(After(p.Events), midStream)
 }
 
+// takes is how long a JSON answer is made: in a trace, what its stream takes to
+// the last content event.
+func (c *conn) takes() time.Duration {
+	p := &c.answer.profile
+	d := c.ttft()
+	switch {
+	case !c.head.route.timed:
+	case p.Dist == Traced:
+		for range p.Events - 1 {
+			d += c.gap()
+		}
+	default:
+		d += time.Duration(p.Events) * p.Gap
+	}
+	return d
+}
+
 // whole answers with one JSON body.
 func (c *conn) whole() bool {
 	r := &c.head.route
 	p := &c.answer.profile
-	due := c.started.Add(c.ttft())
-	if r.timed {
-		due = due.Add(time.Duration(p.Events) * p.Gap)
-	}
-	if !c.wait(due) {
+	if !c.wait(c.started.Add(c.takes())) {
 		return c.cancelled(nonStream)
 	}
 	if c.reached(BeforeHead, nonStream) {
