@@ -44,6 +44,11 @@ func Command() *cobra.Command {
 			if o.Profile, err = ParseProfile(o.Profile, []byte(profile)); err != nil {
 				return usageError{fmt.Errorf("--profile: %w", err)}
 			}
+			for name, v := range map[string]int{"events": o.Profile.Events, "size": o.Profile.Size, "prompt": o.Profile.Prompt} {
+				if v == 0 { // which to Options is the default
+					return usageError{fmt.Errorf("%s 0: want 1 at least; a request asks for none by X-Simulate: %s=0", name, name)}
+				}
+			}
 			if o.Profile.Dist == Traced && trace == "" {
 				return usageError{errors.New("dist trace needs --trace FILE")}
 			}
