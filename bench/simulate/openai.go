@@ -119,13 +119,22 @@ func completionsJSON(dst []byte, a *answer, sent int64) []byte {
 }
 
 func embeddingsJSON(dst []byte, a *answer, _ int64) []byte {
-	dst = append(dst, `{"object":"list","data":[{"object":"embedding","index":0,"embedding":`...)
-	if a.base64 {
-		dst = append(dst, `"AACAPwAAAD8AAIA+AAAAPgAAgD0AAAA9AACAPAAAADw="`...)
-	} else {
-		dst = append(dst, `[1,0.5,0.25,0.125,0.0625,0.03125,0.015625,0.0078125]`...)
+	dst = append(dst, `{"object":"list","data":[`...)
+	for i := range a.inputs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"object":"embedding","index":`...)
+		dst = appendInt(dst, i)
+		dst = append(dst, `,"embedding":`...)
+		if a.base64 {
+			dst = append(dst, `"AACAPwAAAD8AAIA+AAAAPgAAgD0AAAA9AACAPAAAADw="`...)
+		} else {
+			dst = append(dst, `[1,0.5,0.25,0.125,0.0625,0.03125,0.015625,0.0078125]`...)
+		}
+		dst = append(dst, '}')
 	}
-	dst = append(dst, `}],"model":`...)
+	dst = append(dst, `],"model":`...)
 	dst = append(dst, a.model...)
 	dst = append(dst, `,"usage":{"prompt_tokens":`...)
 	dst = appendInt(dst, a.profile.Prompt)

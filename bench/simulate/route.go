@@ -107,6 +107,29 @@ type asks struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
 	EncodingFormat string `json:"encoding_format"`
+	Input          inputs `json:"input"`
+}
+
+// inputs is how many texts "input" holds: it is one, as a string or a list of
+// tokens, or a list of such.
+type inputs int
+
+const maxInputs = 2048 // OpenAI's own bound
+
+// UnmarshalJSON counts.
+func (n *inputs) UnmarshalJSON(b []byte) error {
+	*n = 1
+	var list []json.RawMessage
+	if b[0] != '[' {
+		return nil
+	}
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	if len(list) > 0 && (list[0][0] == '"' || list[0][0] == '[') {
+		*n = inputs(min(len(list), maxInputs))
+	}
+	return nil
 }
 
 // bodyMemo remembers the last body of a connection: load generators send the
@@ -140,6 +163,7 @@ func (m *bodyMemo) read(body []byte, a *answer) error {
 	}
 	a.stream = m.asks.Stream
 	a.usage = m.asks.Stream && m.asks.StreamOptions != nil && m.asks.StreamOptions.IncludeUsage
+	a.inputs = max(int(m.asks.Input), 1)
 	a.base64 = m.asks.EncodingFormat == "base64"
 	return nil
 }

@@ -15,6 +15,7 @@ type answer struct {
 	usage   bool   // stream_options.include_usage
 	stream  bool
 	base64  bool // embeddings: encoding_format
+	inputs  int  // embeddings: texts there are
 }
 
 // A shape is one API's way to say things: how its stream opens, what a content

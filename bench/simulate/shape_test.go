@@ -149,3 +149,22 @@ func TestEventsAreJSON(t *testing.T) {
 		t.Errorf("base64 embedding: %s", body)
 	}
 }
+
+func TestEachInputHasItsEmbedding(t *testing.T) {
+	_, addr := start(t, Options{})
+	for body, want := range map[string]int{
+		`{}`: 1, `{"input":null}`: 1, `{"input":"x"}`: 1, `{"input":["x"]}`: 1, `{"input":["x","y","z"]}`: 3,
+		`{"input":[1,2,3]}`: 1, `{"input":[[1,2],[3]]}`: 2, `{"input":[]}`: 1,
+	} {
+		_, got, err := call(t, addr, rawRequest("/v1/embeddings", "", body))
+		var v struct {
+			Data []struct {
+				Index     int
+				Embedding []float64
+			}
+		}
+		if err != nil || json.Unmarshal([]byte(got), &v) != nil || len(v.Data) != want || v.Data[want-1].Index != want-1 || len(v.Data[want-1].Embedding) != 8 {
+			t.Errorf("%s: %v, %s", body, err, got)
+		}
+	}
+}
