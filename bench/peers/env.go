@@ -37,6 +37,7 @@ type env struct {
 // peer is a proxy that is ready; the direct one has no process.
 type peer struct {
 	addr      string
+	ca        string // certificate of one that speaks TLS, which is the provider itself; "": HTTP
 	admin     string // the relay's admin listener, a socket; "": another peer
 	pid       int
 	asksUsage bool // it asks the provider for usage by itself and takes the usage event out

@@ -178,18 +178,37 @@ func compare(args []string) error {
 	if s.with != "" {
 		return with(ctx, &s, dir)
 	}
-	var all []outcome
+	all, failed := turns(ctx, &s, func(scenario, name string, tls bool) (load.Result, error) {
+		return turn(ctx, &s, dir, scenario, name, tls)
+	})
+	if len(all) == 0 {
+		return failed
+	}
+	if s.json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", " ")
+		return errors.Join(failed, e.Encode(all))
+	}
+	fmt.Printf("%s, %d CPUs, %s, Linux %s, %d turns, windows of %s; medians, in brackets the ratio to nginx\n",
+		time.Now().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version(), kernel(), s.reps, s.window)
+	report(os.Stdout, &s, all)
+	return failed
+}
+
+// turns runs every turn of every peer. Where one fails, or ctx ends, it returns
+// those that have ended, too.
+func turns(ctx context.Context, s *settings, turn func(scenario, name string, tls bool) (load.Result, error)) (all []outcome, err error) {
 	for _, sc := range s.scenarios {
 		for _, tls := range s.tls {
 			for rep := range s.reps {
 				for _, name := range s.peers {
 					o := outcome{Scenario: sc, Peer: name, TLS: tls, Turn: rep}
-					o.Result, err = turn(ctx, &s, dir, sc, name, tls)
+					o.Result, err = turn(sc, name, tls)
 					if ctx.Err() != nil {
-						return ctx.Err()
+						return all, ctx.Err()
 					}
 					if err != nil {
-						return fmt.Errorf("%s through %s: %w", sc, name, err)
+						return all, fmt.Errorf("%s through %s: %w", sc, name, err)
 					}
 					all = append(all, o)
 					fmt.Fprintln(os.Stderr, o.line())
@@ -197,15 +216,7 @@ func compare(args []string) error {
 			}
 		}
 	}
-	if s.json {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", " ")
-		return e.Encode(all)
-	}
-	fmt.Printf("%s, %d CPUs, %s, Linux %s, %d turns, windows of %s; medians, in brackets the ratio to nginx\n",
-		time.Now().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version(), kernel(), s.reps, s.window)
-	report(os.Stdout, &s, all)
-	return nil
+	return all, nil
 }
 
 // turn starts a provider and a peer, runs one scenario through them and ends
@@ -233,6 +244,9 @@ func turn(ctx context.Context, s *settings, dir, scenario, name string, tls bool
 		return load.Result{}, err
 	}
 	job.Endpoint, job.PID, job.Provider = load.Endpoint{URL: "http://" + p.addr, Key: clientKey}, p.pid, e.provider.pid()
+	if p.ca != "" {
+		job.Endpoint.URL, job.Endpoint.CAFile = "https://"+p.addr, p.ca
+	}
 	job.ProviderURL = e.providerURL()
 	job.Memory = job.Memory && p.pid != 0
 	if p.asksUsage {

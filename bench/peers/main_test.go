@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -44,6 +45,7 @@ func TestScenariosPassThroughPeers(t *testing.T) {
 	}{
 		{"nginx", "paced", true}, {"nginx", "json", false}, {"nginx", "cancel", false},
 		{"haproxy", "paced", false}, {"haproxy", "burst", true}, {"haproxy", "cancel", false},
+		{"direct", "json", false}, {"direct", "paced", true}, {"direct", "cancel", true},
 		{"goproxy", "burst", false}, {"goproxy", "cancel", true},
 	} {
 		t.Run(tt.peer+" "+tt.scenario, func(t *testing.T) {
@@ -59,7 +61,7 @@ func TestScenariosPassThroughPeers(t *testing.T) {
 			if res.Errors != 0 || res.Requests == 0 || res.Never != 0 {
 				t.Errorf("%d requests, errors %v %v, %d never noticed", res.Requests, res.ByClass, res.Examples, res.Never)
 			}
-			if tt.scenario != "cancel" && res.Cost.Peer <= 0 {
+			if tt.scenario != "cancel" && tt.peer != "direct" && res.Cost.Peer <= 0 {
 				t.Errorf("no CPU measured: %+v", res.Cost)
 			}
 		})
@@ -85,6 +87,25 @@ func TestWithRunsACommandBesideAPeer(t *testing.T) {
 	}
 	if _, err := parse([]string{"-with", "goproxy"}); err == nil || !strings.Contains(err.Error(), "behind the flags a command") {
 		t.Error(err)
+	}
+}
+
+func TestTurnsThatHaveEndedAreKept(t *testing.T) {
+	s := quick(t)
+	s.peers, s.scenarios, s.reps = []string{"direct", "relay"}, []string{"json"}, 3
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, end := range []func() error{func() error { return errors.New("it fell over") }, func() error { cancel(); return nil }} {
+		n := 0
+		all, err := turns(ctx, s, func(string, string, bool) (load.Result, error) {
+			if n++; n == 4 {
+				return load.Result{}, end()
+			}
+			return load.Result{Valid: true}, nil
+		})
+		if len(all) != 3 || err == nil {
+			t.Errorf("%d turns, %v", len(all), err)
+		}
 	}
 }
 

@@ -23,10 +23,7 @@ var peers = map[string]func(context.Context, *env) (peer, error){
 
 // startDirect is no peer at all: what the others' delays are compared with.
 func startDirect(_ context.Context, e *env) (peer, error) {
-	if e.tls {
-		return peer{}, fmt.Errorf("the load generator speaks plain HTTP only; leave direct out with TLS")
-	}
-	return peer{addr: e.upstream}, nil
+	return peer{addr: e.upstream, ca: e.ca}, nil
 }
 
 // What nginx and HAProxy are given, the same task for both.
