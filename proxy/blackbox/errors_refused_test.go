@@ -150,13 +150,14 @@ func TestAnAccountRestsOnlyAfterSeveral403InARow(t *testing.T) {
 			ok("a")(rq)
 		}
 	}, ok("b"))
-	for range 5 {
+	for i := range 5 {
 		fl.ask()
 		fl.ask()
 		fl.forget()
 		if _, a := fl.speak(t, other); a.status != 200 || fl.order(t) != "a" {
 			t.Fatalf("what goes well in between: status %d, sent to %s", a.status, fl.order(t))
 		}
+		fl.wait(3 * (i + 1)) // the account hears of it at the exchange's end
 		fl.forget()
 	}
 }
