@@ -2,6 +2,7 @@ package logs
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,5 +61,25 @@ func TestUsageOfAModelThatNobodyKnows(t *testing.T) {
 	}
 	if printed["files"] != printed["clickhouse"] {
 		t.Errorf("files:\n%s\nclickhouse:\n%s", printed["files"], printed["clickhouse"])
+	}
+}
+
+// TestRowsAreSummedByTheHourAsTheRollupDoes: what hourly makes of rows is what
+// the view of the schema makes of them, column by column.
+func TestRowsAreSummedByTheHourAsTheRollupDoes(t *testing.T) {
+	s := chtest.Start(t)
+	c := configs.Default()
+	c.RequestLog.Dir, c.ClickHouse.Address = t.TempDir(), s.Native
+	makeTables(t, s.Native, c)
+	fill(t, c)
+	const by = " GROUP BY hour, tenant, key_id, model, upstream"
+	sums := func(from string) string {
+		return s.Query("SELECT hour, tenant, key_id, model, upstream, sum(requests), sum(errors), sum(unknown_usage), sum(unknown_cost), sum(input_tokens), sum(output_tokens)," +
+			" sum(cached_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost_nano), quantilesTDigestMerge(0.5, 0.95, 0.99)(ttft) FROM (" + from + ")" + by + " ORDER BY ALL")
+	}
+	rollup := sums("SELECT " + rollupColumns + " FROM relay.usage_1h")
+	rows := sums("SELECT " + rollupColumns + " FROM relay.usage_1h WHERE 0 UNION ALL SELECT " + rollupOfRows + " FROM relay.request_log AS l" + by)
+	if rollup != rows || strings.Count(rollup, "\n") < 5 {
+		t.Errorf("the rollup:\n%s\nof rows:\n%s", rollup, rows)
 	}
 }
