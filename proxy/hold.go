@@ -44,7 +44,7 @@ func (x *exchange) readEarly(until int64, enough func() bool) *apiError {
 				return e
 			}
 		}
-		if x.ans.over || enough() {
+		if x.ans.over || x.lateFailure != nil || enough() {
 			return nil
 		}
 		due := x.ans.deadline()
@@ -103,7 +103,7 @@ func (x *exchange) feedEarly() *apiError {
 
 // decided reports whether there is nothing more to hold the head for.
 func (x *exchange) decided() bool {
-	return x.ans.events.Events() > 0 || x.lateFailure != nil || x.early != nil && len(x.early.B) >= holdBytes
+	return x.ans.events.Events() > 0 || x.early != nil && len(x.early.B) >= holdBytes
 }
 
 // keepEarly copies b behind what is kept.

@@ -57,8 +57,8 @@ func (x *exchange) priced() []byte {
 
 // settle gives back what the request did not use. What no provider has seen
 // costs nothing, an answer that is an error only the request: providers count
-// those, too. Of a stream that broke off, what it named at its beginning is no
-// more than what was relayed.
+// those, too. A stream that broke off costs what was relayed of it, where that is
+// more than what its beginning named.
 func (x *exchange) settle() {
 	x.owe()
 	if x.srv.admission == nil {

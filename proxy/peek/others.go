@@ -6,8 +6,9 @@ package peek
 //
 // Known are the lists of those that answer where the first does not (models:
 // OpenRouter; fallbacks: Anthropic, LiteLLM), and models that serve as tools
-// (Anthropic's advisor). It takes time by the body's length alone. With deep, a member model or models counts wherever it
-// stands: of what kind the body is, nobody knows then.
+// (Anthropic's advisor). With deep, a member model or models counts wherever it
+// stands: of what kind the body is, nobody knows then. The time that it takes
+// depends on the body's length alone.
 func OtherModels(body []byte, deep bool, allowed func(model []byte) bool) bool {
 	w := modelWalk{body, allowed}
 	m := members{body: body, at: skipSpace(body, 0) + 1, depth: 1}
